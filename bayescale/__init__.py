@@ -1,0 +1,136 @@
+"""Bayesian inference for neural scaling laws.
+
+`runs table → doctor → posterior → checks → allocation and forecast`. Every public name is loaded when it is first used:
+`import bayescale` starts neither JAX nor pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Every public name and the module that holds it.
+_PUBLIC = {
+    "errors": (
+        "Assumption",
+        "BayescaleError",
+        "BayescaleWarning",
+        "Finding",
+        "FitError",
+        "LawError",
+        "NarrowInterval",
+        "NotConverged",
+        "NotFittedFor",
+        "RunsError",
+        "UnitError",
+    ),
+    "law": (
+        "Beta",
+        "Check",
+        "Derived",
+        "Exponential",
+        "Gamma",
+        "HalfNormal",
+        "Input",
+        "Law",
+        "LogNormal",
+        "LogUniform",
+        "Normal",
+        "Parameter",
+        "Prior",
+        "Reference",
+        "Response",
+        "Uniform",
+    ),
+    "noise": ("NOISES",),
+    "runs": ("Runs",),
+    "laws": ("LAWS", "find_law"),
+    "model": ("Model", "build_model"),
+    "reading": ("read_runs",),
+    "datasets": ("DATASETS", "load_runs"),
+    "posterior": ("Fit", "load_fit"),
+    "baseline": ("least_squares",),
+    "allocation": ("COSTS", "Allocation", "allocate"),
+    "forecasting": ("Forecast", "forecast"),
+    "diagnostics": ("Diagnosis", "check", "doctor"),
+    "inference": ("fit",),
+    "plots": (
+        "plot_fit",
+        "plot_frontier",
+        "plot_groups",
+        "plot_isoflop",
+        "plot_loss_contour",
+        "plot_prior_posterior",
+        "plot_residuals",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'bayescale' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"bayescale.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from bayescale.allocation import COSTS, Allocation, allocate
+    from bayescale.baseline import least_squares
+    from bayescale.datasets import DATASETS, load_runs
+    from bayescale.diagnostics import Diagnosis, check, doctor
+    from bayescale.errors import (
+        Assumption,
+        BayescaleError,
+        BayescaleWarning,
+        Finding,
+        FitError,
+        LawError,
+        NarrowInterval,
+        NotConverged,
+        NotFittedFor,
+        RunsError,
+        UnitError,
+    )
+    from bayescale.forecasting import Forecast, forecast
+    from bayescale.inference import fit
+    from bayescale.law import (
+        Beta,
+        Check,
+        Derived,
+        Exponential,
+        Gamma,
+        HalfNormal,
+        Input,
+        Law,
+        LogNormal,
+        LogUniform,
+        Normal,
+        Parameter,
+        Prior,
+        Reference,
+        Response,
+        Uniform,
+    )
+    from bayescale.laws import LAWS, find_law
+    from bayescale.model import Model, build_model
+    from bayescale.noise import NOISES
+    from bayescale.plots import (
+        plot_fit,
+        plot_frontier,
+        plot_groups,
+        plot_isoflop,
+        plot_loss_contour,
+        plot_prior_posterior,
+        plot_residuals,
+    )
+    from bayescale.posterior import Fit, load_fit
+    from bayescale.reading import read_runs
+    from bayescale.runs import Runs

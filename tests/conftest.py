@@ -1,0 +1,39 @@
+"""What the whole suite shares: a cache of compiled programs, one fit a table, no network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before JAX starts: compiled programs of the suite are kept together, away from the user's own.
+os.environ.setdefault("BAYESCALE_CACHE", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "programs"))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import bayescale as bs
+
+
+@pytest.fixture(scope="session")
+def ladder():
+    """The bundled ladder: 30 tuned runs."""
+    return bs.load_runs("byte-ladder")
+
+
+@pytest.fixture(scope="session")
+def ladder_fit(ladder):
+    """The main job on the bundled ladder: group effects on."""
+    return bs.fit("chinchilla", ladder, seed=0)
+
+
+@pytest.fixture(scope="session")
+def plain_fit(ladder):
+    """The ladder without group effects."""
+    return bs.fit("chinchilla", ladder, seed=0, group="none")
+
+
+@pytest.fixture(scope="session")
+def epoch():
+    """The 240 runs of the Chinchilla replication, where the raw file is at hand (BAYESCALE_DATA)."""
+    try:
+        return bs.load_runs("besiroglu2024")
+    except bs.RunsError as error:
+        pytest.skip(f"the replication's table is not at hand: {error}")
