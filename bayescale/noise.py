@@ -1,0 +1,213 @@
+"""Observation models on the response's link scale, and group effects shared by rows.
+
+A noise is one declaration: its parameters with priors, its log-density and its sampler. A response's support picks
+the link (log where positive, identity where real, logit where in (0, 1)); measurement errors of the response add to
+the noise's scale in quadrature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bayescale.errors import LawError, nearest
+from bayescale.law import HalfNormal, LogNormal, Parameter, Prior
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link: response → the scale on which noise is symmetric, back, and the log of the slope."""
+
+    name: str
+    forward: Callable[[Any], Any]
+    inverse: Callable[[Any], Any]
+    log_slope: Callable[[Any], Any]
+
+
+def _numpy_of(x):
+    import jax
+    import numpy as np
+
+    if isinstance(x, jax.Array):
+        import jax.numpy as jnp
+
+        return jnp
+    return np
+
+
+def _log(x):
+    return _numpy_of(x).log(x)
+
+
+def _exp(x):
+    return _numpy_of(x).exp(x)
+
+
+def _logit(x):
+    m = _numpy_of(x)
+    return m.log(x) - m.log1p(-x)
+
+
+def _expit(x):
+    m = _numpy_of(x)
+    return 0.5 * (1 + m.tanh(x / 2))
+
+
+LINKS: dict[str, Link] = {
+    "positive": Link("log", _log, _exp, lambda y: -_log(y)),
+    "real": Link("identity", lambda y: y, lambda y: y, lambda y: 0 * y),
+    "unit": Link("logit", _logit, _expit, lambda y: -_log(y) - _log(1 - y)),
+}
+
+
+def _tail_weight(nu: float) -> str:
+    return f"degrees of freedom above {nu:g}: small means heavy tails"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A symmetric observation model: parameters, log-density of a residual, and draws of it.
+
+    `log_density(residual, scale, **shape)` works on the link scale in JAX; `scale` is the noise's own scale with
+    measurement error added, a scalar or one value a row, and shape parameters are scalars. `sample(rng, size, **shape)`
+    draws at unit scale and `cdf(residual, scale, **shape)` integrates, both in NumPy with any shapes that broadcast.
+    `smooth`, where given, is a twice differentiable stand-in from which samplers take the curvature.
+    """
+
+    name: str
+    title: str
+    equation: str
+    shape: tuple[Parameter, ...]
+    log_density: Callable[..., Any]
+    sample: Callable[..., Any]
+    cdf: Callable[..., Any]
+    smooth: Callable[..., Any] | None = None
+
+    def parameters(self, typical_scale: float) -> tuple[Parameter, ...]:
+        """The scale `sigma`, with its prior around a typical value, and the shape parameters."""
+        scale = Parameter("sigma", LogNormal(math.log(typical_scale), 1.5), "scale of the noise on the link scale")
+        return (scale, *self.shape)
+
+
+def _student_t_log_density(residual, scale, nu):
+    import jax.numpy as jnp
+    from jax.scipy.special import gammaln
+
+    constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * jnp.log(math.pi * nu)
+    return constant - jnp.log(scale) - (nu + 1) / 2 * jnp.log1p((residual / scale) ** 2 / nu)
+
+
+def _student_t_sample(rng, size, nu):
+    return rng.standard_t(nu, size)
+
+
+def _student_t_cdf(residual, scale, nu):
+    from scipy import stats
+
+    return stats.t.cdf(residual / scale, nu)
+
+
+def _normal_log_density(residual, scale):
+    import jax.numpy as jnp
+
+    return -0.5 * (residual / scale) ** 2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
+
+
+def _normal_sample(rng, size):
+    return rng.standard_normal(size)
+
+
+def _normal_cdf(residual, scale):
+    from scipy import stats
+
+    return stats.norm.cdf(residual / scale)
+
+
+def _laplace_log_density(residual, scale):
+    import jax.numpy as jnp
+
+    return -jnp.abs(residual) / scale - jnp.log(2 * scale)
+
+
+def _laplace_smooth(residual, scale):
+    import jax.numpy as jnp
+
+    return -jnp.sqrt(0.05 + (residual / scale) ** 2) - jnp.log(2 * scale)
+
+
+def _laplace_sample(rng, size):
+    return rng.laplace(size=size)
+
+
+def _laplace_cdf(residual, scale):
+    from scipy import stats
+
+    return stats.laplace.cdf(residual / scale)
+
+
+NOISES: dict[str, Noise] = {
+    n.name: n
+    for n in (
+        Noise(
+            "student_t",
+            "Student-t, degrees of freedom estimated",
+            r"g(L_i) = g(\hat L_i) + \sigma t_\nu",
+            (Parameter("nu", LogNormal(math.log(8), 1.0), _tail_weight(1), above=1.0, symbol=r"\nu"),),
+            _student_t_log_density,
+            _student_t_sample,
+            _student_t_cdf,
+        ),
+        Noise(
+            "normal",
+            "normal",
+            r"g(L_i) = g(\hat L_i) + \sigma \epsilon_i",
+            (),
+            _normal_log_density,
+            _normal_sample,
+            _normal_cdf,
+        ),
+        Noise(
+            "laplace",
+            "Laplace (the likelihood behind least absolute deviations)",
+            r"g(L_i) = g(\hat L_i) + \mathrm{Laplace}(\sigma)",
+            (),
+            _laplace_log_density,
+            _laplace_sample,
+            _laplace_cdf,
+            _laplace_smooth,
+        ),
+    )
+}
+
+
+def noise_named(name: str) -> Noise:
+    """The noise of that name; raises `LawError` (BS-L002) naming those known."""
+    if name not in NOISES:
+        raise LawError(f"no noise {name!r}", code="BS-L002", remedy=nearest(name, [*NOISES]))
+    return NOISES[name]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How a kind of grouping is shrunk: the prior of its spread tau, as a ratio to sigma or on the link scale."""
+
+    kind: str
+    meaning: str
+    prior: Prior
+    relative: bool
+
+
+#: Spread of the intercepts, by what the grouping means. Recipes differ in the data and code they use, so their
+#: spread has a scale of its own; the others are kinds of noise, so theirs is compared with the noise.
+EFFECTS: dict[str, Effect] = {
+    e.kind: e
+    for e in (
+        Effect("run", "rows of one run", HalfNormal(1.0), True),
+        Effect("size", "runs of one model size", HalfNormal(1.0), True),
+        Effect("budget", "runs of one compute budget", HalfNormal(1.0), True),
+        Effect("recipe", "runs of one recipe, family or tokenizer", HalfNormal(0.05), False),
+        Effect("other", "runs that share a column's value", HalfNormal(1.0), True),
+    )
+}
