@@ -1,0 +1,215 @@
+"""Which header is which canonical column, when the table has several candidates, and what is left as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayescale.errors import RunsError, nearest
+from bayescale.reading.cells import NotQuantities, Numbers, is_missing, to_labels, to_numbers
+from bayescale.reading.draft import Draft
+from bayescale.reading.headers import (
+    QUALIFIED,
+    WEAK,
+    Meaning,
+    like_a_loss,
+    meaning_as,
+    normalise,
+    recognise,
+    with_unit,
+)
+from bayescale.runs import COLUMNS
+
+_MOST_LISTED = 5
+
+
+def match_columns(draft: Draft) -> None:
+    """Settle `headers` and `meanings` of a draft: overrides first, then exact names, synonyms, and weak synonyms.
+
+    Raises `RunsError` (BS-R030) where two different columns could be one quantity and where the response is missing.
+    """
+    _override(draft)
+    draft.absent = _blank_columns(draft)
+    free = [h for h in draft.cells.columns if h not in draft.headers.values() and h not in draft.absent]
+    candidates: dict[str, list[tuple[Meaning, str]]] = {}
+    for header in free:
+        meaning = recognise(header)
+        if meaning and meaning.column not in draft.headers and (meaning.rank != WEAK or _fits(draft, meaning, header)):
+            candidates.setdefault(meaning.column, []).append((meaning, header))
+    for name, found in candidates.items():
+        if chosen := _choose(draft, name, found):
+            draft.meanings[name], draft.headers[name] = chosen
+    _units_row(draft)
+    _say_what_was_left(draft, free)
+    _require_response(draft, free)
+    if "params" in draft.meanings:
+        draft.convention = draft.meanings["params"].convention
+
+
+def _override(draft: Draft) -> None:
+    """Apply `columns={"loss": "final_loss"}`."""
+    present = list(draft.cells.columns)
+    for name, wanted in draft.options.columns.items():
+        same = [h for h in present if h == wanted] or [h for h in present if normalise(h) == normalise(wanted)]
+        if len(same) != 1:
+            raise RunsError(
+                f"no column {wanted!r}" if not same else f"{wanted!r} could be {_listed(same)}",
+                code="BS-R030",
+                column=wanted,
+                file=draft.source,
+                remedy=f"{nearest(wanted, present)} Give the header exactly, as in --column {name}=HEADER.",
+            )
+        if same[0] in draft.headers.values():
+            raise RunsError(
+                f"{same[0]!r} was named for two quantities", code="BS-R030", column=same[0], file=draft.source
+            )
+        draft.headers[name] = same[0]
+        if name in COLUMNS:
+            draft.meanings[name] = meaning_as(same[0], name)
+
+
+def _blank_columns(draft: Draft) -> set[str]:
+    blank = {h for h in draft.cells.columns if all(is_missing(c) for c in draft.column(h).tolist())}
+    asked = [h for h in draft.headers.values() if h in blank]
+    if asked:
+        raise RunsError(
+            "no cell holds a value", code="BS-R001", column=asked[0], file=draft.source, remedy="Name another column."
+        )
+    if known := [h for h in draft.cells.columns if h in blank and recognise(h)]:
+        draft.note("BS-R030", f"{_listed(known)}: no cell holds a value, so the column was taken as absent")
+    return set(known)
+
+
+def _fits(draft: Draft, meaning: Meaning, header: str) -> bool:
+    """Whether a column with a doubtful name holds what the name would mean: quantities are numbers, labels anything."""
+    if COLUMNS[meaning.column].kind == "label":
+        return True
+    found = _as_numbers(draft, header, meaning.column)
+    return found is not None and not found.unreadable
+
+
+def _as_numbers(draft: Draft, header: str, name: str) -> Numbers | None:
+    """A column as numbers, or None where its type or its separators do not allow it."""
+    mark = draft.marks.get(header, ".")
+    if mark == "?":
+        return None
+    try:
+        return to_numbers(draft.column(header), mark, name)
+    except NotQuantities:
+        return None
+
+
+def _choose(draft: Draft, name: str, found: list[tuple[Meaning, str]]) -> tuple[Meaning, str] | None:
+    best = min(m.rank for m, _ in found)
+    chosen = [c for c in found if c[0].rank == best]
+    if len(chosen) == 1 or _all_equal(draft, name, chosen):
+        _say_chosen(draft, name, chosen[0], [c for c in found if c is not chosen[0]])
+        return chosen[0]
+    optional = COLUMNS[name].kind == "error" or (best == WEAK and COLUMNS[name].kind == "label")
+    if optional or (name == "loss" and draft.response != "loss"):
+        draft.note("BS-R030", f"{_listed([h for _, h in chosen])} could each be the {name}: none was taken for it")
+        return None
+    raise RunsError(
+        f"{_listed([h for _, h in chosen])} could each be the column {name!r} ({COLUMNS[name].meaning})",
+        code="BS-R030",
+        column=chosen[0][1],
+        file=draft.source,
+        remedy=_flag(name, [h for _, h in chosen]),
+    )
+
+
+def _flag(name: str, headers: list[str]) -> str:
+    quoted = f'"{name}={headers[0]}"' if " " in headers[0] else f"{name}={headers[0]}"
+    return f"Say which with --column {quoted} (in Python: columns={{{name!r}: {headers[0]!r}}})."
+
+
+def _all_equal(draft: Draft, name: str, chosen: list[tuple[Meaning, str]]) -> bool:
+    """Whether candidates hold the same numbers, or label the rows in the same way."""
+    if COLUMNS[name].kind == "label":
+        labels = [to_labels(draft.column(h)).tolist() for _, h in chosen]
+        return all(len({*zip(labels[0], other, strict=True)}) == len({*labels[0]}) == len({*other}) for other in labels)
+    if len({(m.factor, m.unit, m.convention) for m, _ in chosen}) > 1:
+        return False
+    read = [found.values for _, h in chosen if (found := _as_numbers(draft, h, name)) is not None]
+    if len(read) < len(chosen):
+        return False
+    return all(np.allclose(read[0], other, rtol=1e-9, atol=0, equal_nan=True) for other in read)
+
+
+def _say_chosen(draft: Draft, name: str, chosen: tuple[Meaning, str], others: list[tuple[Meaning, str]]) -> None:
+    others = [(m, h) for m, h in others if len(h) > 1 or m.rank != WEAK]
+    if not others:
+        return
+    if name == "params" and any(m.convention for m, _ in others):
+        listed = ", ".join(f"{h!r}" + (f" ({m.convention})" if m.convention else "") for m, h in others)
+        draft.note("BS-R051", f"N is {chosen[1]!r}; other counts are in the table, left as they are: {listed}")
+    else:
+        draft.note("BS-R030", f"{name} is {chosen[1]!r}; left as they are: {_listed([h for _, h in others])}")
+
+
+def _units_row(draft: Draft) -> None:
+    """Add the units of a row under the header to what the headers say."""
+    for name, header in draft.headers.items():
+        unit = draft.table.units.get(header)
+        meaning = draft.meanings.get(name)
+        if unit is None or meaning is None or name in draft.options.units:
+            continue
+        if understood := with_unit(meaning, unit):
+            draft.meanings[name] = understood
+        elif name == "loss" and draft.options.loss_unit is None:
+            raise draft.error(
+                "BS-R006",
+                f"unknown unit {unit!r} under the header",
+                name=name,
+                remedy="State it with --loss-unit (in Python: loss_unit=).",
+            )
+        elif COLUMNS[name].kind == "scale":
+            raise draft.error(
+                "BS-R006",
+                f"unknown unit {unit!r} under the header",
+                name=name,
+                remedy=f"State it with --unit {name}=millions, or --unit {name}=1 (in Python: units=).",
+            )
+
+
+def _say_what_was_left(draft: Draft, free: list[str]) -> None:
+    """Name other columns that speak of a loss: a reader should know which one was used."""
+    used = draft.headers.get("loss")
+    others = [h for h in free if h not in draft.headers.values() and like_a_loss(h) and not recognise(h)]
+    if used and others and draft.response == "loss":
+        draft.note("BS-R030", f"the loss is {used!r}; left as they are: {_listed(others)}")
+    convention = draft.meanings["params"].convention if "params" in draft.meanings else None
+    if convention and draft.meanings["params"].rank == QUALIFIED:
+        draft.note("BS-R051", f"N is the {convention} count of parameters ({draft.headers['params']!r})")
+
+
+def _require_response(draft: Draft, free: list[str]) -> None:
+    wanted = draft.response
+    if wanted is None or wanted in draft.headers:
+        return
+    if wanted in free:
+        draft.headers[wanted] = wanted
+        return
+    if same := [h for h in free if normalise(h) == normalise(wanted) and h not in draft.headers.values()]:
+        draft.headers[wanted] = same[0]
+        return
+    like = [h for h in free if like_a_loss(h)] if wanted == "loss" else []
+    if like:
+        raise RunsError(
+            f"no column is plainly the loss; it could be {_listed(like)}",
+            code="BS-R030",
+            column=like[0],
+            file=draft.source,
+            remedy=_flag("loss", like),
+        )
+    raise RunsError(
+        f"no column for the {wanted}",
+        code="BS-R030",
+        file=draft.source,
+        remedy=f"Name it with --column {wanted}=HEADER (in Python: columns=); "
+        f"the columns are {_listed(list(draft.cells.columns), 20)}.",
+    )
+
+
+def _listed(headers: list[str], most: int = _MOST_LISTED) -> str:
+    shown = ", ".join(repr(h) for h in headers[:most])
+    return shown if len(headers) <= most else f"{shown} and {len(headers) - most} more"

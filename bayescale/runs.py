@@ -1,0 +1,357 @@
+"""A validated table of training runs: canonical columns, units, and every assumption made on the way."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from bayescale.errors import Note, RunsError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: FLOPs of one training step per parameter and token: forward 2, backward 4.
+FLOPS_PER_PARAM_TOKEN = 6.0
+
+#: Values of a numeric column closer than this (relative) are one level: digitised tables repeat a size to ~0.1 %.
+LEVEL_TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class Column:
+    """A canonical column: its name, kind ("scale", "response", "error", "label" or "number"), unit and meaning."""
+
+    name: str
+    kind: str
+    unit: str
+    meaning: str
+
+
+#: The canonical columns of a runs table. A law may ask for others by name.
+COLUMNS: dict[str, Column] = {
+    c.name: c
+    for c in (
+        Column("params", "scale", "parameters", "model size N"),
+        Column("tokens", "scale", "tokens", "training tokens D"),
+        Column("flops", "scale", "FLOP", "training compute C"),
+        Column("loss", "response", "nats/token", "held-out loss L"),
+        Column("unique_tokens", "scale", "tokens", "distinct training tokens U"),
+        Column("run", "label", "", "which run a row belongs to"),
+        Column("group", "label", "", "rows that share an unexplained effect"),
+        Column("recipe", "label", "", "data, architecture and optimiser recipe, or model family"),
+        Column("budget", "scale", "FLOP", "nominal compute budget of an IsoFLOP ladder"),
+        Column("loss_se", "error", "as the loss", "standard error of the loss, independent between rows"),
+        Column("flops_se", "error", "FLOP", "standard error of the compute"),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A table of training runs, checked: one row a run (or checkpoint), float64, canonical columns.
+
+    The index of `frame` numbers the rows as a person counts them in the source. `notes` lists everything that was
+    assumed, converted or left out; `rows_read` counts the rows before anything was left out.
+
+    Example:
+        >>> import bayescale as bs
+        >>> runs = bs.load_runs("byte-ladder")
+        >>> len(runs), runs.source
+        (30, 'byte-ladder')
+    """
+
+    frame: pd.DataFrame
+    source: str
+    loss_unit: str = "nats/token"
+    notes: tuple[Note, ...] = ()
+    rows_read: int = 0
+    column_map: Mapping[str, str] = field(default_factory=dict)
+    convention: str | None = None
+
+    def __post_init__(self):
+        if not self.frame.index.is_unique:
+            raise RunsError("row numbers repeat", file=self.source)
+        object.__setattr__(self, "rows_read", self.rows_read or len(self.frame))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(str(c) for c in self.frame.columns)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The numbers of the rows in the source."""
+        return tuple(int(i) for i in self.frame.index)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Everything assumed or changed while reading, as sentences, the map of columns first."""
+        renamed = {k: v for k, v in self.column_map.items() if k != v}
+        first = (f"columns: {', '.join(f'{k} = {v!r}' for k, v in renamed.items())}",) if renamed else ()
+        return (*first, *(n.message for n in self.notes))
+
+    def resolve(self, column: str) -> str:
+        """The name under which a column is kept: its own, or the one it was given if the name was its header."""
+        if column in self.frame.columns or column in COLUMNS:
+            return column
+        canonical = (name for name, header in self.column_map.items() if header == column and name in self.frame)
+        return next(canonical, column)
+
+    def has(self, column: str) -> bool:
+        """Whether a column is there, under its name or its header, or can be computed from those that are."""
+        if column == "tokens_per_param":
+            return {"params", "tokens"} <= set(self.columns)
+        return self.resolve(column) in self.frame.columns
+
+    def values(self, column: str) -> np.ndarray:
+        """A numeric column as float64, shape (rows,); `tokens_per_param` is computed.
+
+        Raises `RunsError` (BS-R030) when the column is missing, (BS-R039) when it is not numeric.
+        """
+        if column == "tokens_per_param" and self.has(column):
+            return self.values("tokens") / self.values("params")
+        column = self._require(column)
+        try:
+            return self.frame[column].to_numpy(dtype=np.float64, copy=True)
+        except (TypeError, ValueError):
+            raise RunsError(
+                "holds text where numbers are needed", code="BS-R039", column=column, file=self.source
+            ) from None
+
+    def labels(self, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The level of every row and the names of the levels; numeric values within 0.5 % are one level."""
+        import pandas as pd
+
+        column = self._require(column)
+        series = self.frame[column]
+        if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
+            values = self.values(column)
+            if np.isnan(values).any():
+                raise RunsError(
+                    "has blank cells, so rows cannot be grouped by it",
+                    column=column,
+                    file=self.source,
+                    rows=[r for r, v in zip(self.rows, values, strict=True) if np.isnan(v)],
+                )
+            return numeric_levels(values)
+        index, names = pd.factorize(series.astype("string").fillna("(blank)"), sort=True)
+        return index.astype(np.int32), tuple(str(n) for n in names)
+
+    def _require(self, column: str) -> str:
+        name = self.resolve(column)
+        if name not in self.frame.columns:
+            raise RunsError(
+                f"no column {column!r}",
+                code="BS-R030",
+                file=self.source,
+                remedy=f"{nearest(column, self.columns)} Name it with --column {column}=HEADER.",
+            )
+        return name
+
+    def take(self, keep: np.ndarray, note: Note | None = None) -> Runs:
+        """The rows where `keep` holds, with a note that says so."""
+        notes = (*self.notes, note) if note else self.notes
+        return replace(self, frame=self.frame.loc[np.asarray(keep, bool)], notes=notes)
+
+    def where(self, expression: str) -> Runs:
+        """The rows for which an expression over the columns holds, such as `"params < 1e9 and recipe == 'A'"`.
+
+        Raises `RunsError` (BS-R054) for an expression that cannot be understood or that leaves no row.
+        """
+        keep = select(self.frame, expression, self.source, self.column_map)
+        note = Note("BS-R052", f"kept the {int(keep.sum())} of {len(self)} rows where {expression}")
+        return self.take(keep, note)
+
+    def with_columns(self, columns: Mapping[str, Any], note: Note | None = None) -> Runs:
+        """The same runs with columns added or replaced."""
+        notes = (*self.notes, note) if note else self.notes
+        return replace(self, frame=self.frame.assign(**columns), notes=notes)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the rows as understood: the same runs in another file hash the same."""
+        digest = hashlib.sha256(self.loss_unit.encode())
+        for name in sorted(self.columns):
+            digest.update(name.encode() + b"\0")
+            digest.update("\0".join(map(repr, self.frame[name].tolist())).encode())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        left = f" of {self.rows_read}" if self.rows_read != len(self) else ""
+        return f"<Runs {self.source}: {len(self)}{left} rows; {', '.join(self.columns)}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        notes = "".join(f"<li>{html.escape(a)}</li>" for a in self.assumptions)
+        return f"<p>{html.escape(repr(self)[1:-1])}</p><ul>{notes}</ul>{self.frame.head(10).to_html(escape=True)}"
+
+
+def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Levels of a numeric column: sorted values, a new level where the relative gap exceeds 0.5 %."""
+    values = np.asarray(values, float)
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    gaps = np.diff(ranked) > LEVEL_TOLERANCE * np.maximum(np.abs(ranked[1:]), np.abs(ranked[:-1]))
+    level = np.concatenate([[0], np.cumsum(gaps)])
+    index = np.empty(len(values), np.int32)
+    index[order] = level
+    names = tuple(f"{np.median(ranked[level == k]):.6g}" for k in range(int(level[-1]) + 1)) if len(values) else ()
+    return index, names
+
+
+def select(
+    frame: pd.DataFrame, expression: str, source: str = "the table", headers: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """Which rows of a frame satisfy an expression; only column names, numbers, text, arithmetic and comparisons.
+
+    Back-quotes hold names that are no Python names: `` `in_hot_100b+` == 1 ``. `headers` maps canonical columns to
+    the headers they had: a label goes by either name, a quantity only by its canonical one, in its canonical unit.
+    Raises `RunsError` (BS-R054) when the expression is not of that form, names no column, or leaves no row.
+    """
+    keep = _Filter(frame, expression, source, headers or {}).rows()
+    if not keep.any():
+        raise RunsError(
+            f"no row satisfies {expression!r}",
+            code="BS-R054",
+            file=source,
+            remedy="Loosen the condition; `bayescale doctor` shows the ranges of the columns.",
+        )
+    return keep
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_COMPARISON: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+#: Text in quotes, which is passed over, or a name in back-quotes.
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`(?P<name>[^`]+)`")
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """A condition on the rows of a frame, evaluated node by node: nothing of it is ever run as code."""
+
+    frame: pd.DataFrame
+    expression: str
+    source: str
+    headers: Mapping[str, str]
+    quoted: dict[str, str] = field(default_factory=dict)
+
+    def rows(self) -> np.ndarray:
+        """One truth value a row."""
+        try:
+            tree = ast.parse(_QUOTED.sub(self._unquote, self.expression).strip(), mode="eval").body
+            with np.errstate(all="ignore"):
+                keep = self._truth(self._value(tree))
+        except RunsError:
+            raise
+        except SyntaxError as error:
+            raise self._fault(error.msg, "Put names with spaces or signs in back-quotes: `loss (C4)` < 3.") from None
+        except (RecursionError, MemoryError):
+            raise self._fault("it is nested too deeply") from None
+        except OverflowError:
+            raise self._fault("a number in it is too large") from None
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise self._fault(str(error)) from None
+        return np.broadcast_to(keep, len(self.frame)).copy()
+
+    def _unquote(self, found: re.Match[str]) -> str:
+        if found["name"] is None:
+            return found[0]
+        stand_in = f"column_in_quotes_{len(self.quoted)}"
+        self.quoted[stand_in] = found["name"]
+        return stand_in
+
+    def _fault(self, what: str, remedy: str = "") -> RunsError:
+        example = "Write something like \"params < 1e9 and recipe == 'A'\"."
+        return RunsError(
+            f"cannot use the filter {self.expression!r}: {what}",
+            code="BS-R054",
+            file=self.source,
+            remedy=remedy or example,
+        )
+
+    def _value(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=bool() | str() as constant):
+                return constant
+            case ast.Constant(value=int() | float() as number):
+                return float(number)  # so that 9**9**9 overflows at once instead of growing
+            case ast.Name(id=name):
+                return self._column(self.quoted.get(name, name))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -self._value(operand)
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return +self._value(operand)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return ~self._truth(self._value(operand))
+            case ast.BoolOp(op=op, values=parts):
+                join = np.logical_and if isinstance(op, ast.And) else np.logical_or
+                return join.reduce(np.broadcast_arrays(*(self._truth(self._value(p)) for p in parts)))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                return _ARITHMETIC[type(op)](self._value(left), self._value(right))
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                sides = [left, *others]
+                truths = [self._compare(*each) for each in zip(sides, ops, others, strict=False)]
+                return np.logical_and.reduce(np.broadcast_arrays(*truths))
+        raise self._fault(f"{self._text(node)!r} is not a column, number, text, comparison or arithmetic")
+
+    def _column(self, name: str) -> pd.Series:
+        if name in self.frame.columns:
+            return cast("pd.Series", self.frame[name])
+        for canonical, header in self.headers.items():
+            if header == name and canonical in self.frame.columns:
+                if canonical in COLUMNS and COLUMNS[canonical].kind != "label":
+                    raise self._fault(f"{name!r} was read as {canonical!r}", f"Filter on {canonical!r}, in its unit.")
+                return cast("pd.Series", self.frame[canonical])
+        raise self._fault(f"no column {name!r}", nearest(name, [str(c) for c in self.frame.columns]))
+
+    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> np.ndarray:
+        value = self._value(left)
+        if isinstance(op, ast.In | ast.NotIn):
+            if not isinstance(right, ast.Tuple | ast.List | ast.Set) or not hasattr(value, "isin"):
+                raise self._fault("'in' needs a column before it and a list of values after it")
+            inside = value.isin([self._value(e) for e in right.elts]).to_numpy(bool)
+            return inside if isinstance(op, ast.In) else ~inside
+        if type(op) not in _COMPARISON:
+            raise self._fault(f"{type(op).__name__} is not a comparison of values")
+        return self._truth(_COMPARISON[type(op)](value, self._value(right)))
+
+    def _truth(self, value: Any) -> np.ndarray:
+        truth = np.asarray(value)
+        if truth.dtype != bool:
+            raise self._fault("'and', 'or' and 'not' join comparisons, and the whole must be one")
+        return truth
+
+    def _text(self, node: ast.expr) -> str:
+        text = ast.unparse(node)
+        for stand_in, name in self.quoted.items():
+            text = text.replace(stand_in, f"`{name}`")
+        return text
+
+
+def distinct(values: Sequence[float] | np.ndarray) -> int:
+    """How many levels a numeric column has (values within 0.5 % count as one)."""
+    return len(numeric_levels(np.asarray(values, float))[1])
