@@ -1,0 +1,256 @@
+"""Fit a law to a table of runs: doctor, sample, escalate, check, and keep everything that was decided."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from bayescale.allocation import allocate, default_budgets, require_optimum
+from bayescale.diagnostics import check, doctor, require_answerable
+from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, worst
+from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior
+from bayescale.laws import find_law
+from bayescale.model import Model, build_model
+from bayescale.posterior import SCHEMA, Fit, make_tree
+from bayescale.runs import Runs
+from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
+
+#: What is tried when a check fails: a higher target acceptance and this many times the draws.
+ESCALATION = ((0.9, 1), (0.95, 2), (0.99, 4))
+_PACKAGES = ("bayescale", "numpy", "scipy", "jax", "jaxlib", "numpyro", "xarray", "pandas", "arviz")
+
+
+def fit(
+    law: str | Law,
+    runs: Runs,
+    *,
+    seed: int = 0,
+    noise: str = "student_t",
+    group: str | Sequence[str] = "auto",
+    sampler: str = "auto",
+    chains: int = 4,
+    draws: int = 1000,
+    warmup: int = 1000,
+    prob: float = 0.9,
+    flops: Sequence[float] = (),
+    fix: Mapping[str, float] | None = None,
+    tie: Sequence[tuple[str, str]] = (),
+    priors: Mapping[str, Prior | str] | None = None,
+    priors_from: Fit | None = None,
+    references: Mapping[str, Any] | None = None,
+    prior_only_ok: bool = False,
+    progress: bool | Progress | None = None,
+) -> Fit:
+    """Fit a scaling law to a table of runs: the posterior, its checks and its verdict.
+
+    The doctor looks first and refuses what the design cannot answer. NUTS then samples in coordinates that are round
+    near the posterior's mode; where a check fails it samples again with smaller steps and more draws. What still fails
+    is marked not converged.
+
+    Parameters
+    ----------
+    law, runs
+        A name from the catalogue (options after a colon, as `bnsl:breaks=2`) or a `Law`, and the table.
+    seed
+        Draws depend on the seed, data, law, options, versions and platform, and on nothing else.
+    noise
+        Observation model on the response's link scale: student_t, normal or laplace.
+    group
+        "auto" (shrunk intercepts of run, model size, budget and recipe where a column has at least 5 levels and 1.5
+        rows a level), "none", or column names.
+    sampler, chains, draws, warmup
+        "auto", "nuts" or "hmc", and how long at first.
+    prob
+        Probability of the intervals that are printed.
+    flops
+        Budgets to allocate, in FLOP; by default the powers of ten above the largest run.
+    fix, tie, priors
+        Known values, pairs of equal parameters, and priors by name (`Normal(.35, .02)` or "normal(.35,.02)").
+    priors_from
+        A fit whose marginal posteriors become the priors (log-normal where positive), judged at its references.
+    references
+        The scales at which priors are judged, as `{"N0": 1e9}`; by default the geometric middle of the design. A refit
+        on part of the runs should be given those of the first fit.
+    prior_only_ok
+        Fit even where rows are fewer than parameters.
+    progress
+        True, False, a callable `(share, doing)`, or None: a bar on a terminal and in notebooks.
+
+    Raises
+    ------
+    RunsError, LawError, FitError
+        What is wrong with the table, the law or the start, with the remedy.
+
+    Warns
+    -----
+    NotConverged
+        When checks fail after every escalation.
+
+    Example
+    -------
+    >>> import bayescale as bs
+    >>> fit = bs.fit("chinchilla", bs.load_runs("byte-ladder"), seed=0)  # doctest: +SKIP
+    """
+    began = time.perf_counter()
+    law = find_law(law)
+    if not 0 < prob < 1:
+        raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
+    for name, value in (("chains", chains), ("draws", draws), ("warmup", warmup)):
+        if value < 1:
+            raise LawError(f"{name} must be at least 1, got {value}", code="BS-U001")
+    informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
+    if priors_from is not None:
+        informed = priors_of(priors_from, law) | informed
+        references = {**priors_from.references, **(references or {})}
+    budgets = tuple(float(f) for f in flops) or default_budgets(runs)
+    diagnosis = doctor(runs, law, flops=flops, fix=fix, tie=tie, noise=noise)
+    if not (prior_only_ok and all(f.code == "rows" for f in diagnosis.refusals)):
+        require_answerable(diagnosis, runs)
+    model = build_model(law, runs, noise=noise, group=group, fix=fix, tie=tie, priors=informed, references=references)
+    name, sample = sampler_named(sampler)
+    settings = Settings(chains, draws, warmup, ESCALATION[0][0], seed)
+    attempts: list[dict[str, Any]] = []
+    result: Fit | None = None
+    with progress_bar(progress, f"{law.spec} on {runs.source}") as report:
+        drawn: Draws | None = None
+        for target, factor in ESCALATION:
+            drawn = sample(
+                model, longer(settings, target, factor), start=drawn.start if drawn else None, progress=report
+            )
+            report(1.0, "checking")
+            result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name)
+            failed = [f.code for f in result.checks if f.status == "fail"]
+            attempts.append(
+                {
+                    "target_accept": target,
+                    "draws": drawn.settings.draws,
+                    "warmup": drawn.settings.warmup,
+                    "gradients": drawn.gradients,
+                    "failed": failed,
+                }
+            )
+            if not failed or drawn.interrupted:
+                break
+    assert result is not None and drawn is not None
+    seconds = {**{k: float(v) for k, v in drawn.seconds.items()}, "total": time.perf_counter() - began}
+    result = result.with_info(attempts=attempts, seconds={"read": None, **seconds})
+    if not result.converged:
+        bad = "; ".join(f.message for f in result.checks if f.status == "fail")
+        warnings.warn(NotConverged(f"not converged after {len(attempts)} attempts: {bad}", "converged"), stacklevel=2)
+    return result
+
+
+def priors_of(fit: Fit, law: Law) -> dict[str, Prior]:
+    """The marginal posteriors of a fit as priors for a law's parameters of the same names."""
+    draws = fit.draws("posterior")
+    made: dict[str, Prior] = {}
+    for p in law.coordinates():
+        if p.name in draws and p.prior is not None and draws[p.name].ndim == 1:
+            x = draws[p.name]
+            if p.prior.support == "real":
+                made[p.name] = Normal(float(x.mean()), float(x.std()))
+            else:
+                made[p.name] = LogNormal(float(np.log(x).mean()), float(np.log(x).std()))
+    return made
+
+
+def _assemble(
+    model: Model,
+    drawn: Draws,
+    prob: float,
+    budgets: Sequence[float],
+    design: Sequence[Finding],
+    sampler: str,
+) -> Fit:
+    """The Fit of one run of the sampler, checked on everything it will report."""
+    runs, settings = model.runs, drawn.settings
+    tree = make_tree(model, drawn.flat, drawn.stats, np.random.default_rng([settings.seed, 2]))
+    info: dict[str, Any] = {
+        "schema": SCHEMA,
+        "law": model.law.name,
+        "law_options": dict(model.law.options),
+        "law_digest": model.law.digest(),
+        "equation": model.law.equation,
+        "noise": model.noise,
+        "group": [g.column for g in model.groupings],
+        "groupings": [
+            {"column": g.column, "kind": g.kind, "levels": len(g.levels), "rows_per_level": g.rows_per_level}
+            for g in model.groupings
+        ],
+        "priors": {s.parameter.name: str(s.parameter.prior) for s in model.structure.coordinates.slots},
+        "options": dict(model.options),
+        "seed": settings.seed,
+        "prob": prob,
+        "sampler": sampler,
+        "settings": {"chains": settings.chains, "draws": settings.draws, "warmup": settings.warmup},
+        "interrupted": drawn.interrupted,
+        "references": {k: np.asarray(v).tolist() for k, v in model.references.items()},
+        "loss_unit": runs.loss_unit,
+        "convention": runs.convention,
+        "runs": {
+            "source": runs.source,
+            "rows": runs.rows_read,
+            "used": len(runs),
+            "n_groups": {g.column: len(g.levels) for g in model.groupings},
+            "sha256": runs.sha256,
+            "assumptions": [*runs.assumptions, *(n.message for n in model.notes)],
+        },
+        "design": [_finding(f) for f in design],
+        "checks": [],
+        "audit": [],
+        "modes": drawn.start.modes.tolist(),
+        "headline_source": "posterior",
+        "verdict": {"status": "pass", "lines": []},
+        "versions": {p: metadata.version(p) for p in _PACKAGES},
+    }
+    result = Fit(tree, model.law, info)
+    allocation = None
+    if budgets:
+        try:
+            require_optimum(model.law, {})
+            allocation = allocate(result, budgets, draws="posterior")
+        except NotFittedFor:
+            pass
+    checks = check(result, allocation)
+    answers = all(f.status != "fail" or f.code == "extrapolation" for f in design)
+    converged = all(f.status != "fail" for f in checks) and not drawn.interrupted
+    findings = (*design, *checks)
+    return result.with_info(
+        checks=[_finding(f) for f in checks],
+        headline_source="posterior" if answers and converged else "none",
+        verdict={
+            "status": "fail" if drawn.interrupted else worst(findings),
+            "lines": _verdict_lines(findings, drawn.interrupted),
+        },
+        budgets=list(budgets) if allocation is not None else [],
+    )
+
+
+def _finding(f: Finding) -> dict[str, Any]:
+    document = {**f.to_json(), "refuses": f.refuses}
+    for key in ("value", "threshold"):
+        x = document[key]
+        document[key] = None if x is None or not math.isfinite(x) else float(x)
+    return document
+
+
+def _verdict_lines(findings: Sequence[Finding], interrupted: bool) -> list[str]:
+    """What a decision should know first: failures, then warnings, then that the rest passed."""
+    lines = ["Interrupted: these are the draws so far, and nothing was headlined."] if interrupted else []
+    for status in ("fail", "warn"):
+        lines += [_sentence(f) for f in findings if f.status == status]
+    passed = sum(f.status == "pass" for f in findings)
+    lines = lines[:9]
+    lines.append(f"{passed} of {len(findings)} checks passed; convergence says nothing about a wrong law or noise.")
+    return lines
+
+
+def _sentence(f: Finding) -> str:
+    text = f.message.replace(" → ", ". ")
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,0 +1,28 @@
+"""Law + noise + runs → one NumPyro model: coordinates, groups, density, simulation."""
+
+from bayescale.model.build import Model, build_model, make_references, observed_rows, unit_factor
+from bayescale.model.coordinates import Coordinates, make_coordinates
+from bayescale.model.density import Intercepts, Structure, bucket, pad
+from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
+from bayescale.model.programs import compiled, double_precision, user_cache_folder
+
+__all__ = [
+    "Coordinates",
+    "Grouping",
+    "Intercepts",
+    "Model",
+    "Structure",
+    "bucket",
+    "build_model",
+    "compiled",
+    "double_precision",
+    "isoflop_levels",
+    "make_coordinates",
+    "make_groupings",
+    "make_references",
+    "observed_rows",
+    "pad",
+    "same_partition",
+    "unit_factor",
+    "user_cache_folder",
+]

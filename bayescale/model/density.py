@@ -1,0 +1,305 @@
+"""Law + noise + runs as a NumPyro model, its density over one flat vector, and everything computed per draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayescale.law import Law, Prior, Response, argument_names
+from bayescale.model.coordinates import Coordinates
+from bayescale.model.grouping import Grouping
+from bayescale.noise import LINKS, Noise
+
+#: A positive floor bends to zero over this share of its typical size.
+SOFTNESS = 0.1
+
+#: Rows are padded to these counts, so that tables of similar size share one compiled program.
+BUCKETS = tuple(int(b) for k in range(4, 21) for b in (2**k, 1.5 * 2**k))
+
+
+@dataclass(frozen=True, eq=False)
+class Intercepts:
+    """The intercepts of one grouping for one response: names of its site and spread, and how many levels."""
+
+    grouping: Grouping
+    response: str
+    suffix: str
+
+    @property
+    def site(self) -> str:
+        """The NumPyro site, and the variable of the posterior, that holds them."""
+        return f"u_{self.grouping.column}{self.suffix}"
+
+    @property
+    def spread(self) -> str:
+        """The name of their spread: a standard deviation on the link scale."""
+        return f"tau_{self.grouping.column}{self.suffix}"
+
+    @property
+    def ratio(self) -> str:
+        """The name of the sampled coordinate behind the spread."""
+        return f"{self.spread}_ratio"
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """The law's floor, which samplers replace by the predicted response at one row in the middle of the design.
+
+    A floor trades with amplitudes and exponents along a curved ridge; the prediction in the middle of the data does
+    not. The change of coordinates is a shear, softened near zero where the floor must stay positive.
+    """
+
+    entry: int
+    sign: int
+    prior: Prior
+
+    @property
+    def unit(self) -> float:
+        """The typical size of the floor, which scales the coordinate."""
+        loc, scale = self.prior.args
+        return float(np.exp(loc)) if self.prior.family == "LogNormal" else scale
+
+    def floor(self, excess):
+        """The floor and the log of its slope in the prediction, from what the prediction exceeds the rest by."""
+        import jax
+
+        if self.prior.family != "LogNormal":
+            return excess, 0.0
+        soft = SOFTNESS * self.unit
+        return soft * jax.nn.softplus(excess / soft), jax.nn.log_sigmoid(excess / soft)
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What shapes the compiled program: everything about a model but the numbers of its table.
+
+    Two tables of the same structure, padded to the same bucket of rows, share one compilation.
+    """
+
+    law: Law
+    coordinates: Coordinates
+    noises: Mapping[str, Noise]
+    intercepts: tuple[Intercepts, ...]
+    has_error: bool
+    anchor: Anchor | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The lengths of the parts of the flat vector: z, then the intercepts of each grouping."""
+        return (self.coordinates.dimension, *(len(i.grouping.levels) for i in self.intercepts))
+
+    @property
+    def dimension(self) -> int:
+        """The length of the flat vector."""
+        return sum(self.sizes)
+
+    @property
+    def key(self) -> tuple:
+        """What a compiled program depends on besides the shapes of its arguments."""
+        c = self.coordinates
+        return (
+            self.law,
+            tuple(n.name for n in self.noises.values()),
+            tuple((repr(s.parameter), s.shape) for s in c.slots),
+            tuple(sorted(c.fixed.items())),
+            tuple(sorted(c.ties.items())),
+            tuple((i.site, i.grouping.kind, len(i.grouping.levels)) for i in self.intercepts),
+            self.has_error,
+            self.anchor is not None,
+        )
+
+    def suffix(self, response: str) -> str:
+        """What noise parameters of a response are called with: nothing when there is one response."""
+        return "" if len(self.law.responses) == 1 else f"_{response}"
+
+    def sites(self, flat) -> dict[str, Any]:
+        """The sites of the NumPyro model, cut from a flat vector."""
+        import jax.numpy as jnp
+
+        parts = jnp.split(flat, np.cumsum(self.sizes)[:-1])
+        return dict(zip(("z", *(i.site for i in self.intercepts)), parts, strict=True))
+
+    def from_sampler(self, x, data) -> tuple[Any, Any]:
+        """The flat vector behind a sampler's coordinates, and the log of the Jacobian, up to a constant."""
+        import jax.numpy as jnp
+
+        parts = jnp.split(x, np.cumsum(self.sizes)[:-1])
+        z, log_jacobian = self._floor_from_prediction(parts[0], data)
+        if not self.intercepts:
+            return z, log_jacobian
+        values, effects = self.values(z, data), []
+        for i, v in zip(self.intercepts, parts[1:], strict=True):
+            u, log_slope = self._effects_from_scores(i, v, values, data)
+            effects.append(u)
+            log_jacobian = log_jacobian + log_slope
+        return jnp.concatenate([z, *effects]), log_jacobian
+
+    def _floor_from_prediction(self, x, data) -> tuple[Any, Any]:
+        """The floor's own coordinate from the predicted response at the anchor's row."""
+        if self.anchor is None:
+            return x, 0.0
+        import jax
+        import jax.numpy as jnp
+
+        a, response = self.anchor, self.law.responses[0]
+        values = self.values(x.at[a.entry].set(0.0), data)
+        rows, constants = self._arguments(self.law.formulas()[response.name], values, data)
+        middle = jax.tree.map(lambda column: column[data["anchor"]], rows)
+        at_zero = values[self.law.floor.removeprefix("-")]  # type: ignore[union-attr]
+        rest = self.law.formulas()[response.name](**middle, **constants) - a.sign * at_zero
+        floor, log_slope = a.floor(a.sign * (x[a.entry] * a.unit - rest))
+        if a.prior.family == "LogNormal":
+            log_slope = log_slope - jnp.log(floor)
+        return x.at[a.entry].set(a.prior.preimage(floor)), log_slope
+
+    def _effects_from_scores(self, i: Intercepts, v, values: Mapping[str, Any], data) -> tuple[Any, Any]:
+        """Intercepts from scores that are close to standard normal whatever their spread.
+
+        Given the spread tau, an effect with n rows is about normal with mean w e and sd tau / sqrt(1 + n r²), where
+        r = tau / sigma, w = n r² / (1 + n r²) and e is the effect without shrinkage, estimated at the mode. So there is
+        no funnel: neither at zero spread, as with centred intercepts, nor with many rows a level, as without.
+        """
+        import jax.numpy as jnp
+
+        known = data["effects"][i.site]
+        tau = values[i.spread]
+        information = known["rows"] * (tau / values[f"sigma{i.suffix}"]) ** 2
+        width = tau / jnp.sqrt(1 + information)
+        return information / (1 + information) * known["estimate"] + width * v, jnp.log(width).sum()
+
+    def values(self, z, data) -> dict[str, Any]:
+        """Every parameter by name: coordinates, paper parameters, noise, spreads of the groups."""
+        known = self.coordinates.values(z, data["references"])
+        for i in self.intercepts:
+            unit = known[f"sigma{i.suffix}"] if i.grouping.effect.relative else i.grouping.effect.prior.args[0]
+            known[i.spread] = unit * known[i.ratio]
+        return known
+
+    def means(self, values: Mapping[str, Any], data, response: Response):
+        """The law's formula at every row, shape (rows,): the paper's formula for one run, mapped."""
+        import jax
+
+        formula = self.law.formulas()[response.name]
+        rows, constants = self._arguments(formula, values, data)
+        return jax.vmap(lambda r: formula(**r, **constants))(rows)
+
+    def _arguments(self, formula, values: Mapping[str, Any], data) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What varies by row (inputs, parameters gathered by level) and what does not."""
+        inputs = {i.name for i in self.law.inputs}
+        over = {p.name: p.over for p in self.law.parameters if p.over}
+        rows: dict[str, Any] = {}
+        constants: dict[str, Any] = {}
+        for name in argument_names(formula):
+            if name in inputs:
+                rows[name] = data["inputs"][name]
+            elif name in over:
+                rows[name] = values[name][data["levels"][over[name]]]
+            elif name in values:
+                constants[name] = values[name]
+            elif name in data["references"]:
+                constants[name] = data["references"][name]
+            else:  # a column that an exact likelihood reads
+                rows[name] = data["responses"][name]["y"]
+        return rows, constants
+
+    def locations(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response):
+        """The centre of every row on the link scale: the law's mean plus the intercepts of its groups."""
+        location = LINKS[response.support].forward(self.means(values, data, response))
+        for i in self.intercepts:
+            if i.response == response.name:
+                location = location + sites[i.site][data["levels"][i.grouping.column]]
+        return location
+
+    def row_log_density(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response, smooth):
+        """The log-density of every row on the link scale (an exact likelihood as it is), shape (rows,)."""
+        import jax
+
+        observed = data["responses"][response.name]
+        if self.law.likelihood is not None:
+            rows, constants = self._arguments(self.law.likelihood, values, data)
+            likelihood = self.law.likelihood
+            return jax.vmap(lambda r: likelihood(**r, **constants))(rows)
+        residual = observed["y"] - self.locations(values, sites, data, response)
+        return self.noise_density(values, data, response, smooth)(residual)
+
+    def noise_density(self, values: Mapping[str, Any], data, response: Response, smooth: bool = False):
+        """The noise's log-density as a function of a residual on the link scale, measurement error included."""
+        import jax.numpy as jnp
+
+        noise, suffix = self.noises[response.name], self.suffix(response.name)
+        scale = values[f"sigma{suffix}"]
+        if self.has_error:
+            scale = jnp.sqrt(scale**2 + data["responses"][response.name]["error"] ** 2)
+        shape = {p.name: values[f"{p.name}{suffix}"] for p in noise.shape}
+        density = noise.smooth if smooth and noise.smooth else noise.log_density
+        return lambda residual: density(residual, scale, **shape)
+
+    def numpyro_model(self, data, smooth: bool = False) -> None:
+        """The NumPyro model: standard-normal coordinates, intercepts, and one factor a response.
+
+        Every parameter is a deterministic site under its own name.
+        """
+        import jax.numpy as jnp
+        import numpyro
+        import numpyro.distributions as dist
+
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([self.coordinates.dimension]).to_event(1))
+        values = self.values(z, data)
+        sites: dict[str, Any] = {"z": z}
+        for i in self.intercepts:
+            spread = dist.Normal(0.0, values[i.spread])
+            sites[i.site] = numpyro.sample(i.site, spread.expand([len(i.grouping.levels)]).to_event(1))
+        for name, value in values.items():
+            numpyro.deterministic(name, value)
+        for response in self.law.responses:
+            terms = self.row_log_density(values, sites, data, response, smooth)
+            used = data["responses"][response.name]["used"]
+            numpyro.factor(f"log_likelihood_{response.name}", jnp.where(used, terms, 0.0).sum())
+
+    def potential(self, flat, data, smooth: bool = False):
+        """Minus the log joint density at a flat vector, as NumPyro computes it from the model."""
+        import numpyro  # before any of its submodules
+        from numpyro.infer.util import potential_energy
+
+        del numpyro
+        return potential_energy(self.numpyro_model, (data, smooth), {}, self.sites(flat))
+
+    def sampler_potential(self, x, data, smooth: bool = False):
+        """Minus the log density in a sampler's coordinates, up to a constant."""
+        flat, log_jacobian = self.from_sampler(x, data)
+        return self.potential(flat, data, smooth) - log_jacobian
+
+    def draw(self, flat, data) -> dict[str, Any]:
+        """Everything of one draw: parameters, derived quantities, effects, and per row location, scale, log-density.
+
+        `log_likelihood` is the density of the response itself, so that laws on different links can be compared.
+        """
+        sites = self.sites(flat)
+        values = self.values(sites["z"], data)
+        out: dict[str, Any] = {
+            "values": values | self.coordinates.derived(values, data["references"]),
+            "effects": {i.site: sites[i.site] for i in self.intercepts},
+            "mean": {r.name: self.means(values, data, r) for r in self.law.responses},
+            "log_likelihood": {},
+            "log_prior": -0.5 * (sites["z"] ** 2).sum() - 0.5 * np.log(2 * np.pi) * self.coordinates.dimension,
+        }
+        for response in self.law.responses:
+            terms = self.row_log_density(values, sites, data, response, False)
+            if self.law.likelihood is None:
+                link = LINKS[response.support]
+                terms = terms + link.log_slope(link.inverse(data["responses"][response.name]["y"]))
+            out["log_likelihood"][response.name] = terms
+        return out
+
+
+def bucket(rows: int) -> int:
+    """The padded number of rows: the next of 16, 24, 32, 48, 64, …"""
+    return next(b for b in BUCKETS if b >= rows)
+
+
+def pad(values: np.ndarray, rows: int) -> np.ndarray:
+    """A column padded to that many rows by repeating its last value."""
+    return np.concatenate([values, np.repeat(values[-1:], rows - len(values), axis=0)])

@@ -1,0 +1,127 @@
+"""Groups of rows that share an unexplained effect: which columns make them, and how they are shrunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayescale.errors import LawError, Note, RunsError
+from bayescale.noise import EFFECTS, Effect
+from bayescale.runs import Runs
+
+#: A spread cannot be learnt from fewer levels than this, nor from fewer rows a level.
+FEWEST_LEVELS = 5
+FEWEST_ROWS_PER_LEVEL = 1.5
+
+#: The columns that group rows without being asked, and what each grouping means.
+AUTOMATIC = {"run": "run", "params": "size", "budget": "budget", "recipe": "recipe", "group": "other"}
+_KINDS = {**AUTOMATIC, "tokenizer": "recipe", "family": "recipe", "dataset": "recipe", "flops": "budget"}
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """A partition of the rows by one column: the level of every row, the names of the levels, and its kind."""
+
+    column: str
+    kind: str
+    index: np.ndarray
+    levels: tuple[str, ...]
+
+    @property
+    def effect(self) -> Effect:
+        """How its intercepts are shrunk."""
+        return EFFECTS[self.kind]
+
+    @property
+    def rows_per_level(self) -> float:
+        """The mean number of rows a level."""
+        return len(self.index) / max(1, len(self.levels))
+
+
+def make_groupings(runs: Runs, group: str | Sequence[str]) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
+    """The groupings asked for, and notes on those left out.
+
+    `group` is "auto" (run, model size, budget and recipe, wherever a column has at least 5 levels and 1.5 rows a
+    level), "none", or column names. Raises `RunsError` (BS-R030) for a column that the table lacks and `LawError`
+    (BS-L002) for one with too few levels to learn a spread from.
+    """
+    if group == "none" or (not isinstance(group, str) and not group):
+        return (), ()
+    if group == "auto":
+        return _automatic(runs)
+    names = [n.strip() for n in group.split(",")] if isinstance(group, str) else list(group)
+    return tuple(_asked(runs, name) for name in dict.fromkeys(names)), ()
+
+
+def _asked(runs: Runs, column: str) -> Grouping:
+    if column in ("flops", "budget") and not runs.has("budget") and (found := isoflop_levels(runs)):
+        return found
+    index, levels = runs.labels(column)
+    if len(levels) < FEWEST_LEVELS:
+        raise LawError(
+            f"column {column!r} has {len(levels)} levels: their spread cannot be estimated",
+            code="BS-L002",
+            remedy=f"Give a column with at least {FEWEST_LEVELS} levels, fit each level alone with --where, "
+            "or leave the grouping out.",
+        )
+    if len(levels) >= len(runs):
+        raise RunsError(
+            f"column {column!r} has a level of its own for every row: its effect cannot be told from noise",
+            code="BS-R030",
+            column=column,
+            file=runs.source,
+            remedy="Leave the grouping out.",
+        )
+    return Grouping(column, _KINDS.get(column, "other"), index, levels)
+
+
+def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
+    found: list[Grouping] = []
+    notes: list[Note] = []
+    for column, kind in AUTOMATIC.items():
+        if column == "budget" and not runs.has("budget"):
+            made = isoflop_levels(runs) if runs.has("flops") else None
+            if made is None:
+                continue
+        elif runs.has(column):
+            made = Grouping(column, kind, *runs.labels(column))
+        else:
+            continue
+        if len(made.levels) == 1 or any(same_partition(made.index, g.index) for g in found):
+            continue
+        if len(made.levels) < FEWEST_LEVELS:
+            notes.append(
+                Note(
+                    "BS-R023" if kind == "recipe" else "BS-R016",
+                    f"no effect of {column!r} was fitted: {len(made.levels)} levels are too few to learn their spread",
+                )
+            )
+        elif made.rows_per_level >= FEWEST_ROWS_PER_LEVEL:
+            found.append(made)
+    return tuple(found), tuple(notes)
+
+
+def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two groupings put the same rows together."""
+    pairs = {*zip(one.tolist(), other.tolist(), strict=True)}
+    return len(pairs) == len(set(one.tolist())) == len(set(other.tolist()))
+
+
+def isoflop_levels(runs: Runs, tolerance: float = 0.02, fewest_sizes: int = 3) -> Grouping | None:
+    """IsoFLOP budgets read off the compute column: most runs within 2 % of a budget that at least 3 sizes share."""
+    if not (runs.has("flops") and runs.has("params")):
+        return None
+    flops, (size, _) = runs.values("flops"), runs.labels("params")
+    order = np.argsort(flops, kind="stable")
+    ranked = flops[order]
+    level = np.concatenate([[0], np.cumsum(np.diff(np.log(ranked)) > tolerance)])
+    index = np.empty(len(flops), np.int32)
+    index[order] = level
+    members = [np.flatnonzero(index == k) for k in range(int(level[-1]) + 1)]
+    shared = [m for m in members if len(set(size[m].tolist())) >= fewest_sizes and np.ptp(np.log(flops[m])) <= 0.05]
+    if not shared or sum(map(len, shared)) < 0.8 * len(flops):
+        return None
+    names = tuple(f"{np.median(flops[m]):.4g}" for m in members)
+    return Grouping("flops", "budget", index, names)

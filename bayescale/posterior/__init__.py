@@ -1,0 +1,30 @@
+"""What a fit holds: draws as a DataTree, quantities with their Monte Carlo quality, saving and loading."""
+
+from bayescale.posterior import convergence
+from bayescale.posterior.fit import (
+    SCHEMA,
+    Fit,
+    Quantity,
+    Verdict,
+    finite,
+    flattened,
+    load_fit,
+    summarise,
+)
+from bayescale.posterior.tree import evaluate_draws, level_log_likelihood, make_tree, reported_names
+
+__all__ = [
+    "SCHEMA",
+    "Fit",
+    "Quantity",
+    "Verdict",
+    "convergence",
+    "evaluate_draws",
+    "finite",
+    "flattened",
+    "level_log_likelihood",
+    "load_fit",
+    "make_tree",
+    "reported_names",
+    "summarise",
+]

@@ -1,0 +1,134 @@
+"""Convergence of Markov chains, vectorised over quantities and data sets.
+
+Rank-normalised split R-hat and effective sample sizes of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021),
+arXiv:1903.08008, with Geyer's initial monotone sequence. Arrays are `(..., chain, draw)`; the results drop the last two
+axes. The numbers are those of arviz-stats; these run on thousands of quantities at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: The quantiles whose effective sample size is that of the tails.
+TAILS = (0.05, 0.95)
+
+
+def r_hat(x: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R-hat: the larger of that of the bulk and that of the folded draws."""
+    halves = _split(x)
+    folded = np.abs(halves - np.median(halves, axis=(-2, -1), keepdims=True))
+    return np.maximum(
+        _potential_scale_reduction(_normal_scores(halves)), _potential_scale_reduction(_normal_scores(folded))
+    )
+
+
+def ess_bulk(x: np.ndarray) -> np.ndarray:
+    """Effective number of draws for the middle of a distribution."""
+    return _effective(_normal_scores(_split(x)))
+
+
+def ess_tail(x: np.ndarray) -> np.ndarray:
+    """Effective number of draws for the 5 % and 95 % quantiles: the smaller of the two."""
+    sizes = []
+    for q in np.quantile(x, TAILS, axis=(-2, -1)):
+        sizes.append(_effective(_split((x <= q[..., None, None]).astype(float))))
+    return np.minimum(*sizes)
+
+
+def mcse_mean(x: np.ndarray) -> np.ndarray:
+    """Monte Carlo standard error of the mean."""
+    return np.std(x, axis=(-2, -1), ddof=1) / np.sqrt(_effective(_split(x)))
+
+
+def mcse_quantile(x: np.ndarray, prob: float) -> np.ndarray:
+    """Monte Carlo standard error of a quantile, from the order statistics around it."""
+    from scipy.special import betaincinv
+
+    q = np.quantile(x, prob, axis=(-2, -1))
+    size = _effective(_split((x <= q[..., None, None]).astype(float)))
+    ends = [betaincinv(size * prob + 1, size * (1 - prob) + 1, p) for p in (0.1586553, 0.8413447)]
+    ranked = np.sort(x.reshape(*x.shape[:-2], -1), axis=-1)
+    count = ranked.shape[-1]
+    low = np.clip(np.floor(np.nan_to_num(ends[0]) * count - 1).astype(int), 0, count - 1)
+    high = np.clip(np.ceil(np.nan_to_num(ends[1], nan=1.0) * count - 1).astype(int), 0, count - 1)
+    take = np.take_along_axis
+    width = take(ranked, high[..., None], -1)[..., 0] - take(ranked, low[..., None], -1)[..., 0]
+    return np.where(np.isfinite(size), width / 2, np.nan)
+
+
+def e_bfmi(energy: np.ndarray) -> np.ndarray:
+    """Energy Bayesian fraction of missing information of every chain, from energies `(..., chain, draw)`."""
+    change = np.mean(np.diff(energy, axis=-1) ** 2, axis=-1)
+    return change / np.var(energy, axis=-1)
+
+
+def _split(x: np.ndarray) -> np.ndarray:
+    """Each chain cut into halves; the middle draw of an odd chain is left out."""
+    x = np.asarray(x, float)
+    half = x.shape[-1] // 2
+    return np.concatenate([x[..., :half], x[..., -half:]], axis=-2)
+
+
+def _normal_scores(x: np.ndarray) -> np.ndarray:
+    """Ranks over all chains as normal scores, ties averaged (Blom's offsets)."""
+    from scipy.special import ndtri
+
+    flat = x.reshape(*x.shape[:-2], -1)
+    order = np.argsort(flat, axis=-1, kind="stable")
+    ranked = np.take_along_axis(flat, order, -1)
+    count = flat.shape[-1]
+    position = np.broadcast_to(np.arange(1.0, count + 1), ranked.shape)
+    new = np.concatenate([np.ones((*ranked.shape[:-1], 1), bool), ranked[..., 1:] != ranked[..., :-1]], axis=-1)
+    first = np.maximum.accumulate(np.where(new, position, 0), axis=-1)
+    ends = np.concatenate([new[..., 1:], np.ones((*ranked.shape[:-1], 1), bool)], axis=-1)
+    last = np.flip(np.minimum.accumulate(np.flip(np.where(ends, position, count + 1), -1), axis=-1), -1)
+    ranks = np.empty_like(ranked)
+    np.put_along_axis(ranks, order, (first + last) / 2, -1)
+    return ndtri((ranks - 3 / 8) / (count + 1 / 4)).reshape(x.shape)
+
+
+def _potential_scale_reduction(x: np.ndarray) -> np.ndarray:
+    draws = x.shape[-1]
+    within = np.var(x, axis=-1, ddof=1).mean(axis=-1)
+    between = draws * np.var(x.mean(axis=-1), axis=-1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt((between / within + draws - 1) / draws)
+
+
+def _effective(x: np.ndarray) -> np.ndarray:
+    """Effective number of draws of `(..., chain, draw)`: Geyer's initial positive, then monotone, sequence."""
+    lead, (chains, draws) = x.shape[:-2], x.shape[-2:]
+    flat = x.reshape(-1, chains, draws)
+    covariance = _autocovariance(flat).mean(axis=1)
+    mean_variance = covariance[:, 0] * draws / (draws - 1)
+    total = mean_variance * (draws - 1) / draws
+    if chains > 1:
+        total = total + np.var(flat.mean(axis=-1), axis=-1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rho = 1 - (mean_variance[:, None] - covariance) / total[:, None]
+    rho[:, 0] = 1.0
+    # Pairs (even, odd) lags: summed up to the first pair whose sum is not positive, of which the even part counts once.
+    longest = max(0, -((4 - draws) // 2))
+    even, odd = rho[:, 0 : 2 * longest + 1 : 2], rho[:, 1 : 2 * longest + 2 : 2]
+    sums = even + odd
+    over = np.concatenate([sums[:, :longest] <= 0, np.ones((len(sums), 1), bool)], axis=1)
+    stop = np.argmax(over, axis=1)
+    kept = np.arange(longest + 1) < stop[:, None]
+    monotone = np.minimum.accumulate(np.where(kept, sums, np.inf), axis=1)
+    last = np.take_along_axis(even, stop[:, None], 1)[:, 0]
+    tau = -1 + 2 * np.where(kept, monotone, 0).sum(axis=1) + np.maximum(last, 0)
+    size = chains * draws
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = size / np.maximum(tau, 1 / np.log10(size))
+    constant = np.ptp(flat, axis=(1, 2)) < np.finfo(float).resolution
+    effective = np.where(constant, size, np.where(np.isfinite(flat).all(axis=(1, 2)), effective, np.nan))
+    return effective.reshape(lead)
+
+
+def _autocovariance(x: np.ndarray) -> np.ndarray:
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    draws = x.shape[-1]
+    length = next_fast_len(2 * draws)
+    spectrum = np.asarray(rfft(x - x.mean(axis=-1, keepdims=True), n=length, axis=-1))
+    return np.asarray(irfft(spectrum * np.conj(spectrum), n=length, axis=-1))[..., :draws] / draws

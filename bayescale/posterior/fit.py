@@ -1,0 +1,307 @@
+"""The record of a fit: a DataTree, the law, and everything needed to read the file without the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayescale.errors import Finding, FitError, Note
+from bayescale.law import Law
+from bayescale.laws import LAWS, find_law
+from bayescale.posterior import convergence
+from bayescale.posterior.tree import SLASH
+from bayescale.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+SCHEMA = "bayescale.posterior/1"
+#: The attribute of the file that holds everything but the arrays, as one JSON document.
+ATTRIBUTE = "bayescale"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checks came to: "pass", "warn" or "fail", and at most ten plain lines."""
+
+    status: str
+    lines: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join((self.status.upper(), *self.lines))
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of the posterior with its interval and its Monte Carlo quality.
+
+    `lower` and `upper` bound the headline's equal-tailed interval of probability `prob`; `model_lower` and
+    `model_upper` the posterior's. `narrowness` and `prior_share` are None until the audit has computed them.
+    """
+
+    mean: float
+    sd: float
+    median: float
+    lower: float
+    upper: float
+    model_lower: float
+    model_upper: float
+    mcse_mean: float
+    ess_bulk: float
+    ess_tail: float
+    r_hat: float
+    narrowness: float | None = None
+    prior_share: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        """The keys of the contract, numbers at full precision, None where a number is not finite."""
+        return {k: finite(v) for k, v in self.__dict__.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A posterior with its data, checks and verdict.
+
+    `tree` is an `xarray.DataTree` with the groups posterior, headline, sample_stats, log_likelihood,
+    log_likelihood_group, log_prior, posterior_predictive, prior, prior_predictive, observed_data and constant_data.
+    `info` is what the file's attribute holds: law, options, noise, groups, seed, references, checks, versions.
+
+    Example:
+        >>> fit = bs.fit("chinchilla", bs.load_runs("byte-ladder"))  # doctest: +SKIP
+        >>> fit.summary(prob=0.9).loc["a", ["median", "lower", "upper"]]  # doctest: +SKIP
+    """
+
+    tree: xr.DataTree
+    law: Law
+    info: Mapping[str, Any]
+
+    @property
+    def prob(self) -> float:
+        """The probability of the intervals that were asked for at fitting."""
+        return self.info["prob"]
+
+    @property
+    def noise(self) -> str:
+        """The name of the noise."""
+        return self.info["noise"]
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The columns whose group effects were fitted."""
+        return tuple(self.info["group"])
+
+    @property
+    def references(self) -> dict[str, np.ndarray]:
+        """The scales at which priors were judged."""
+        return {k: np.asarray(v, float) for k, v in self.info["references"].items()}
+
+    @property
+    def checks(self) -> tuple[Finding, ...]:
+        """What was checked after sampling."""
+        return tuple(Finding(**f) for f in self.info["checks"])
+
+    @property
+    def design(self) -> tuple[Finding, ...]:
+        """What the doctor found before sampling."""
+        return tuple(Finding(**f) for f in self.info["design"])
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict over all checks."""
+        return Verdict(self.info["verdict"]["status"], tuple(self.info["verdict"]["lines"]))
+
+    @property
+    def headline_source(self) -> str:
+        """Where headline draws come from: "posterior", or "none" when nothing may be headlined."""
+        return self.info["headline_source"]
+
+    @property
+    def converged(self) -> bool:
+        """Whether every check of the sampler passed."""
+        return all(f.status != "fail" for f in self.checks if f.code != "baseline-agreement")
+
+    @property
+    def runs(self) -> Runs:
+        """The table that was fitted, as the file holds it."""
+        import pandas as pd
+
+        constant = self.tree["constant_data"]
+        columns = {
+            str(k).replace(SLASH, "/"): np.asarray(v)
+            for k, v in constant.data_vars.items()
+            if not str(k).startswith("level_of_")
+        }
+        frame = pd.DataFrame(columns, index=pd.Index(np.asarray(constant["row"]), name="row"))
+        about = self.info["runs"]
+        notes = tuple(Note("BS-R052", text) for text in about["assumptions"])
+        return Runs(frame, about["source"], self.info["loss_unit"], notes, about["rows"])
+
+    def draws(self, group: str = "headline") -> dict[str, np.ndarray]:
+        """The draws of a group by name, chains joined: arrays of shape (samples, ...)."""
+        dataset = self.tree[group].to_dataset()
+        return {
+            str(k): np.asarray(v).reshape(-1, *v.shape[2:])
+            for k, v in dataset.data_vars.items()
+            if v.dims[:2] == ("chain", "draw")
+        }
+
+    def quantities(self, prob: float | None = None) -> dict[str, Quantity]:
+        """Every reported quantity by name, elements of vectors as `name[label]`."""
+        headline = dict(flattened(self.tree["headline"].to_dataset()))
+        posterior = dict(flattened(self.tree["posterior"].to_dataset()))
+        names = [n for n in posterior if n in headline]
+        return dict(
+            zip(
+                names,
+                summarise(
+                    np.stack([posterior[n] for n in names]),
+                    self.prob if prob is None else prob,
+                    np.stack([headline[n] for n in names]),
+                ),
+                strict=True,
+            )
+        )
+
+    def summary(self, prob: float | None = None) -> pd.DataFrame:
+        """A table of every reported quantity: mean, sd, median, equal-tailed credible interval, Monte Carlo quality.
+
+        The probability of the interval is in `frame.attrs["prob"]`.
+        """
+        import pandas as pd
+
+        rows = {name: q.__dict__ for name, q in self.quantities(prob).items()}
+        frame = pd.DataFrame.from_dict(rows, orient="index").drop(columns=["narrowness", "prior_share"])
+        frame.index.name = "quantity"
+        frame.attrs["prob"] = self.prob if prob is None else prob
+        return frame
+
+    def with_info(self, **changes: Any) -> Fit:
+        """The fit with entries of `info` replaced."""
+        return replace(self, info={**self.info, **changes})
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the fit to one netCDF file, losslessly; the name appears only when the file is whole.
+
+        Raises `FitError` when the file exists and `force` is not given.
+        """
+        path = Path(path)
+        if path.exists() and not force:
+            raise FitError(f"{path} exists", code="BS-U002", remedy="Give another name, or force=True.")
+        tree = self.tree.copy()
+        tree.attrs = {**tree.attrs, "schema": SCHEMA, "law": self.law.spec, ATTRIBUTE: json.dumps(self.info)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        try:
+            tree.to_netcdf(temporary, engine="h5netcdf")
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return path
+
+    def __repr__(self) -> str:
+        about, posterior = self.info["runs"], self.tree["posterior"]
+        state = "" if self.converged else " NOT CONVERGED;"
+        return (
+            f"<Fit {self.law.spec} on {about['source']} ({about['used']} runs), {self.noise} noise, "
+            f"groups: {', '.join(self.group) or 'none'};{state} "
+            f"{posterior.sizes['chain']} × {posterior.sizes['draw']} draws; verdict {self.verdict.status}>"
+        )
+
+    def _repr_html_(self) -> str:
+        import html
+
+        frame = self.summary()
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict.lines)
+        head = f"<p><b>{html.escape(repr(self)[1:-1])}</b></p><ul>{lines}</ul>"
+        return f"{head}<p>{self.prob:.0%} credible intervals</p>{frame.to_html(float_format='%.4g')}"
+
+
+def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
+    """Read a fit from its netCDF file or from the folder that holds `posterior.nc`; the file is closed again.
+
+    A private law must be given as `law`. Raises `FitError` (BS-F004) when the file is missing, is not a fit, or was
+    made with another declaration of the law.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    file = path / "posterior.nc" if path.is_dir() else path
+    if not file.is_file():
+        raise FitError(
+            f"no fit at {path}",
+            code="BS-F004",
+            file=str(path),
+            remedy="Give the folder that `bayescale fit --out` made, or its posterior.nc.",
+        )
+    try:
+        with xr.open_datatree(file, engine="h5netcdf") as opened:
+            tree = opened.load()
+    except (OSError, ValueError) as error:
+        raise FitError(f"cannot be read as netCDF: {error}", code="BS-F004", file=str(file)) from error
+    if ATTRIBUTE not in tree.attrs:
+        raise FitError("is not a fit of bayescale", code="BS-F004", file=str(file))
+    info = json.loads(tree.attrs[ATTRIBUTE])
+    if law is None:
+        if info["law"] not in LAWS:
+            raise FitError(
+                f"was made with the private law {info['law']!r}",
+                code="BS-F004",
+                file=str(file),
+                remedy="Give it: load_fit(path, law=...).",
+            )
+        law = find_law(info["law"], **info["law_options"])
+    if law.digest() != info["law_digest"]:
+        raise FitError(
+            f"was made with another declaration of {info['law']!r}",
+            code="BS-F004",
+            file=str(file),
+            remedy="Refit, or give the declaration it was made with: load_fit(path, law=...).",
+        )
+    tree.attrs = {k: v for k, v in tree.attrs.items() if k not in (ATTRIBUTE, "schema", "law")}
+    return Fit(tree, law, info)
+
+
+def flattened(dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Every scalar of a dataset as (name, draws of shape (chain, draw)); elements of vectors as `name[label]`."""
+    for name, variable in dataset.data_vars.items():
+        rest = variable.dims[2:]
+        if not rest:
+            yield str(name), np.asarray(variable)
+            continue
+        stacked = np.asarray(variable).reshape(*variable.shape[:2], -1)
+        for k, position in enumerate(np.ndindex(*variable.shape[2:])):
+            labels = ",".join(str(np.asarray(dataset[d])[p]) for d, p in zip(rest, position, strict=True))
+            yield f"{name}[{labels}]", stacked[..., k]
+
+
+def summarise(draws: np.ndarray, prob: float, headline: np.ndarray | None = None) -> list[Quantity]:
+    """Quantities from draws of shape (quantities, chain, draw); `headline` draws give the intervals printed."""
+    headline = draws if headline is None else headline
+    ends = [(1 - prob) / 2, (1 + prob) / 2]
+    model = np.quantile(draws, ends, axis=(-2, -1))
+    shown = np.quantile(headline, [0.5, *ends], axis=(-2, -1))
+    columns = (
+        headline.mean(axis=(-2, -1)),
+        headline.std(axis=(-2, -1), ddof=1),
+        *shown,
+        *model,
+        convergence.mcse_mean(draws),
+        convergence.ess_bulk(draws),
+        convergence.ess_tail(draws),
+        convergence.r_hat(draws),
+    )
+    return [Quantity(*(float(c[k]) for c in columns)) for k in range(len(draws))]
+
+
+def finite(x: float | None) -> float | None:
+    """A number for JSON: None where it is missing or not finite."""
+    return None if x is None or not np.isfinite(x) else float(x)

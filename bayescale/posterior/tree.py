@@ -1,0 +1,300 @@
+"""From draws of the flat vector to a DataTree: posterior, headline, likelihoods, predictions, prior, data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayescale.model import Intercepts, Model, compiled, double_precision
+from bayescale.noise import LINKS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: netCDF keeps "/" for groups: in the names of columns this sign stands for it.
+SLASH = "\u2215"
+#: Draws that go through a compiled program at once.
+CHUNK = 500
+#: Replicated responses are kept for at most this many draws a chain; a check needs no more.
+PREDICTIVE_DRAWS = 250
+PRIOR_DRAWS = 1000
+#: An intercept is integrated out of its level's likelihood by the trapezoid rule in arcsinh of its distance from the
+#: mode, over this many widths on either side: fine near the mode, and far enough to meet a second one of heavy tails.
+#: With these numbers of nodes it is exact to 1e-4 nats for smooth noises, to 1e-3 for those with a kink.
+REACH, NODES, KINK_NODES = 60.0, 101, 501
+
+
+def evaluate_draws(model: Model, flat: np.ndarray) -> dict[str, Any]:
+    """Everything of every draw, from flat vectors of shape (samples, dimension): a nested dict of arrays."""
+    import jax
+
+    structure = model.structure
+
+    def chunk(flat, data):
+        return jax.vmap(lambda f: structure.draw(f, data))(flat)
+
+    parts = []
+    with double_precision():
+        data = jax.device_put(model.data)
+        shape = np.zeros((CHUNK, flat.shape[1]))
+        program = compiled(("draw", structure.key), chunk, shape, data)
+        for k in range(0, len(flat), CHUNK):
+            block = flat[k : k + CHUNK]
+            padded = np.concatenate([block, np.repeat(block[-1:], CHUNK - len(block), axis=0)])
+            size = len(block)
+            parts.append(jax.tree.map(lambda x, size=size: np.asarray(x)[:size], program(padded, data)))
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def make_tree(model: Model, flat: np.ndarray, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> xr.DataTree:
+    """The DataTree of a fit, from draws of shape (chains, draws, dimension) and the sampler's statistics."""
+    import xarray as xr
+
+    chains, draws, dimension = flat.shape
+    shape = (chains, draws)
+    out = evaluate_draws(model, flat.reshape(-1, dimension))
+    rows = len(model.runs)
+    posterior = _parameters(model, out, shape)
+    thin = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTIVE_DRAWS)).astype(int))
+    replicated = _replicate(model, out, rng, _thinned(shape, thin))
+    prior = evaluate_draws(model, _prior_draws(model, rng))
+    every = np.arange(PRIOR_DRAWS)
+    groups = {
+        "posterior": posterior,
+        "headline": posterior[reported_names(model, posterior)],
+        "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}),
+        "log_likelihood": xr.Dataset(
+            {
+                name: (("chain", "draw", "row"), _where_observed(model, name, v[:, :rows]).reshape(*shape, rows))
+                for name, v in out["log_likelihood"].items()
+            }
+        ),
+        "log_likelihood_group": _group_likelihood(model, flat.reshape(-1, dimension), shape),
+        "log_prior": xr.Dataset({"log_prior": (("chain", "draw"), out["log_prior"].reshape(shape))}),
+        "posterior_predictive": xr.Dataset(
+            {name: (("chain", "draw", "row"), v) for name, v in replicated.items()}, coords={"draw": thin}
+        ),
+        "prior": _parameters(model, prior, (1, PRIOR_DRAWS)),
+        "prior_predictive": xr.Dataset(
+            {name: (("chain", "draw", "row"), v) for name, v in _replicate(model, prior, rng, every[None]).items()}
+        ),
+        "observed_data": _observed(model),
+        "constant_data": _constant(model),
+    }
+    coords = {"row": list(model.runs.rows)}
+    made = {}
+    for name, dataset in groups.items():
+        present: dict[str, Any] = {k: v for k, v in coords.items() if k in dataset.dims}
+        for dim in ("chain", "draw"):
+            if dim in dataset.dims and dim not in dataset.coords:
+                present[dim] = np.arange(dataset.sizes[dim])
+        made[name] = dataset.assign_coords(present)
+    return xr.DataTree.from_dict(made)
+
+
+def reported_names(model: Model, posterior: xr.Dataset) -> list[str]:
+    """What is summarised and checked: parameters, contributions, derived quantities, noise and spreads of groups."""
+    hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
+    return [str(n) for n in posterior.data_vars if n not in hidden]
+
+
+def _thinned(shape: tuple[int, int], thin: np.ndarray) -> np.ndarray:
+    """The positions of the thinned draws among all samples, shape (chains, kept)."""
+    chains, draws = shape
+    return np.arange(chains)[:, None] * draws + thin[None, :]
+
+
+def _prior_draws(model: Model, rng: np.random.Generator) -> np.ndarray:
+    """Flat vectors from the prior; the intercepts' width is their spread."""
+    flat = rng.standard_normal((PRIOR_DRAWS, model.structure.dimension))
+    if model.structure.intercepts:
+        values = evaluate_draws(model, flat)["values"]
+        start = model.structure.coordinates.dimension
+        for i, size in zip(model.structure.intercepts, model.structure.sizes[1:], strict=True):
+            flat[:, start : start + size] *= values[i.spread][:, None]
+            start += size
+    return flat
+
+
+def _parameters(model: Model, out: Mapping[str, Any], shape: tuple[int, int]) -> xr.Dataset:
+    import xarray as xr
+
+    variables, coords = {}, {}
+    axes = axis_labels(model)
+    for name, v in {**out["values"], **out["effects"]}.items():
+        dims = variable_dims(model, name)
+        for dim in dims:
+            coords[dim] = list(axes[dim])
+        variables[name] = (("chain", "draw", *dims), np.asarray(v).reshape(*shape, *v.shape[1:]))
+    return xr.Dataset(variables, coords=coords)
+
+
+def variable_dims(model: Model, name: str) -> tuple[str, ...]:
+    """The dimensions of a variable beyond chain and draw."""
+    for i in model.structure.intercepts:
+        if name == i.site:
+            return (f"level_{i.grouping.column}",)
+    return model.structure.coordinates.axes(name)
+
+
+def axis_labels(model: Model) -> dict[str, tuple]:
+    """The labels of every dimension: columns of a vector input, levels of a column, or numbers."""
+    labels: dict[str, tuple] = {axis: tuple(range(size)) for axis, size in model.law.dims.items()}
+    for i in model.law.inputs:
+        for axis in i.dims:
+            length = model.data["inputs"][i.name].shape[1]
+            labels[axis] = tuple(range(length)) if i.per == "run" else i.columns(model.runs.columns)
+    for g in model.groupings:
+        labels[f"level_{g.column}"] = g.levels
+    for p in (*model.law.parameters, *model.law.sampled):
+        if p.over:
+            labels[f"level_{p.over}"] = model.runs.labels(p.over)[1]
+    return labels
+
+
+def _replicate(
+    model: Model, out: Mapping[str, Any], rng: np.random.Generator, take: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Responses as the model would have produced them at the same rows, groups included, shape (chains, kept, rows)."""
+    rows = len(model.runs)
+    made = {}
+    for response in model.law.responses:
+        mean = out["mean"][response.name][:, :rows][take]
+        if model.law.likelihood is not None:
+            if model.law.sampler is not None:
+                known = {name: v[take] for name, v in out["values"].items()}
+                made[response.name] = model.law.sampler(rng, **_sampler_arguments(model, mean, known))
+            continue
+        suffix, link = model.structure.suffix(response.name), LINKS[response.support]
+        noise = model.structure.noises[response.name]
+        location = link.forward(mean)
+        for i in model.structure.intercepts:
+            if i.response == response.name:
+                location = location + out["effects"][i.site][take][..., i.grouping.index]
+        values = {k: out["values"][f"{k}{suffix}"][take][..., None] for k in ("sigma", *(p.name for p in noise.shape))}
+        scale = values.pop("sigma")
+        if model.structure.has_error:
+            scale = np.hypot(scale, model.data["responses"][response.name]["error"][:rows])
+        made[response.name] = link.inverse(location + scale * noise.sample(rng, location.shape, **values))
+    return made
+
+
+def _sampler_arguments(model: Model, mean: np.ndarray, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What a law's own sampler names, with axes (chain, draw, row, ...): parameters gathered by the row's level."""
+    from bayescale.law import argument_names
+
+    rows = mean.shape[-1]
+    over = {p.name: p.over for p in model.law.parameters if p.over}
+    arguments: dict[str, Any] = {}
+    for name in argument_names(model.law.sampler)[1:]:  # type: ignore[arg-type]
+        if name == "mean":
+            arguments[name] = mean
+        elif name in model.data["inputs"]:
+            arguments[name] = model.data["inputs"][name][:rows]
+        elif name in over:
+            arguments[name] = values[name][:, :, model.data["levels"][over[name]][:rows]]
+        else:
+            arguments[name] = values[name][:, :, None]
+    return arguments
+
+
+def _group_likelihood(model: Model, flat: np.ndarray, shape: tuple[int, int]) -> xr.Dataset:
+    """The log-likelihood of every level with its own intercept integrated out, the other groupings' held."""
+    import xarray as xr
+
+    variables, coords = {}, {}
+    for i in model.structure.intercepts:
+        terms = level_log_likelihood(model, flat, i)
+        dim = f"level_{i.grouping.column}"
+        name = i.grouping.column + i.suffix
+        variables[name] = (("chain", "draw", dim), terms.reshape(*shape, -1))
+        coords[dim] = list(i.grouping.levels)
+    return xr.Dataset(variables, coords=coords)
+
+
+def level_log_likelihood(model: Model, flat: np.ndarray, intercepts: Intercepts) -> np.ndarray:
+    """Log-likelihood a level, its intercept integrated out by quadrature, shape (samples, levels).
+
+    Nodes are placed by the normal approximation of the intercept given its rows.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    structure, i = model.structure, intercepts
+    response = next(r for r in model.law.responses if r.name == i.response)
+    nodes = np.arcsinh(REACH) * np.linspace(-1, 1, KINK_NODES if structure.noises[i.response].smooth else NODES)
+    levels = len(i.grouping.levels)
+
+    def one(flat, data):
+        sites = structure.sites(flat)
+        values = structure.values(sites["z"], data)
+        observed, level = data["responses"][response.name], data["levels"][i.grouping.column]
+        own = sites[i.site][level]
+        residual = observed["y"] - structure.locations(values, sites, data, response) + own
+        density = structure.noise_density(values, data, response)
+        tau = values[i.spread]
+        used = observed["used"].astype(flat.dtype)
+
+        def joint(u):  # log-density of the rows of every level and of its effect u, shape (levels,)
+            terms = jax.ops.segment_sum(used * density(residual - u[level]), level, levels)
+            return terms - 0.5 * (u / tau) ** 2 - jnp.log(tau) - 0.5 * np.log(2 * np.pi)
+
+        # Centre and width of the nodes: guarded Newton steps from the draw's own effect, on the smooth stand-in.
+        soft = structure.noise_density(values, data, response, smooth=True)
+        slope = jax.grad(lambda u: (used * soft(residual - u[level])).sum() - 0.5 * ((u / tau) ** 2).sum())
+        guard = 0.5 * jax.ops.segment_sum(used, level, levels) / values[f"sigma{i.suffix}"] ** 2 + 1 / tau**2
+
+        def curvature(u, least):
+            return jnp.maximum(-jax.jvp(slope, (u,), (jnp.ones_like(u),))[1], least)
+
+        u = jax.lax.fori_loop(0, 20, lambda _, u: u + slope(u) / curvature(u, guard), sites[i.site])
+        width = 1 / jnp.sqrt(curvature(u, 0.2 * guard))
+        terms = jax.lax.map(
+            lambda node: joint(u + width * jnp.sinh(node)) + jnp.log(jnp.cosh(node)), jnp.asarray(nodes)
+        )
+        return jax.nn.logsumexp(terms, axis=0) + jnp.log(width * (nodes[1] - nodes[0]))
+
+    def chunk(flat, data):
+        return jax.vmap(lambda f: one(f, data))(flat)
+
+    parts = []
+    with double_precision():
+        data = jax.device_put(model.data)
+        program = compiled(("group", i.site, structure.key), chunk, np.zeros((CHUNK, flat.shape[1])), data)
+        for k in range(0, len(flat), CHUNK):
+            block = flat[k : k + CHUNK]
+            padded = np.concatenate([block, np.repeat(block[-1:], CHUNK - len(block), axis=0)])
+            parts.append(np.asarray(program(padded, data))[: len(block)])
+    return np.concatenate(parts)
+
+
+def _observed(model: Model) -> xr.Dataset:
+    import xarray as xr
+
+    return xr.Dataset(
+        {r.name: ("row", _where_observed(model, r.name, model.runs.values(r.source))) for r in model.law.responses}
+    )
+
+
+def _where_observed(model: Model, response: str, values: np.ndarray) -> np.ndarray:
+    """Values by row (the last axis), not a number where a row observes another response of the law."""
+    return np.where(model.data["responses"][response]["used"][: values.shape[-1]], values, np.nan)
+
+
+def _constant(model: Model) -> xr.Dataset:
+    """Every column of the table and the level of every row: the file can be read without the table."""
+    import xarray as xr
+
+    frame, variables = model.runs.frame, {}
+    for name in frame.columns:
+        column = frame[name]
+        text = column.dtype.kind not in "fiub"
+        variables[str(name).replace("/", SLASH)] = (
+            "row",
+            column.astype(str).to_numpy(object) if text else column.to_numpy(copy=True),
+        )
+    for g in model.groupings:
+        variables[f"level_of_{g.column}"] = ("row", np.asarray([g.levels[k] for k in g.index], object))
+    return xr.Dataset(variables)

@@ -1,0 +1,20 @@
+"""Samplers behind one interface: where to start, NumPyro's kernels, compiled programs."""
+
+from bayescale.sampling.engine import SAMPLERS, Draws, Progress, Sampler, Settings, longer, sampler_named
+from bayescale.sampling.nuts import Kernel
+from bayescale.sampling.progress import progress_bar
+from bayescale.sampling.start import Start, find_start
+
+__all__ = [
+    "SAMPLERS",
+    "Draws",
+    "Kernel",
+    "Progress",
+    "Sampler",
+    "Settings",
+    "Start",
+    "find_start",
+    "longer",
+    "progress_bar",
+    "sampler_named",
+]

@@ -1,0 +1,186 @@
+"""One interface for every sampler: a model in, draws of the flat vector and their statistics out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from bayescale.errors import FitError, LawError, nearest
+from bayescale.model import Model
+from bayescale.model.programs import double_precision
+from bayescale.sampling.nuts import BLOCK, Chain, Kernel
+from bayescale.sampling.start import Potential, Start, find_start
+
+#: Called with the share of the work that is done (0 to 1) and what is being done.
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how carefully to sample."""
+
+    chains: int = 4
+    draws: int = 1000
+    warmup: int = 1000
+    target_accept: float = 0.8
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of the flat vector, shape (chains, draws, dimension), with statistics of shape (chains, draws).
+
+    `stats` has ArviZ's names: energy, acceptance_rate, step_size, n_steps, diverging. `gradients` counts every
+    gradient of the run, warm-up included; `interrupted` marks a run that Ctrl-C cut short.
+    """
+
+    flat: np.ndarray
+    stats: Mapping[str, np.ndarray]
+    sampler: str
+    settings: Settings
+    seconds: Mapping[str, float]
+    start: Start
+    gradients: int
+    interrupted: bool = False
+
+
+class Sampler(Protocol):
+    """A sampler: `(model, settings, start=, progress=) -> Draws`."""
+
+    def __call__(
+        self, model: Model, settings: Settings, *, start: Start | None = None, progress: Progress | None = None
+    ) -> Draws:
+        """Draws of a model's flat vector; a start found before is used again."""
+        ...
+
+
+def _chains(name: str, kernel: Kernel) -> Sampler:
+    """A sampler that runs independent chains of one kernel in threads."""
+
+    def sample(
+        model: Model, settings: Settings, *, start: Start | None = None, progress: Progress | None = None
+    ) -> Draws:
+        import jax
+        import numpyro
+        import scipy.optimize
+        import scipy.special  # imported here: two threads must not be first to import the same package
+
+        del numpyro, scipy
+        report = progress or (lambda share, doing: None)
+        report(0.0, "compiling")
+        began = time.perf_counter()
+        with double_precision():
+            keys = [jax.random.fold_in(jax.random.key(settings.seed), c) for c in range(settings.chains)]
+        with ThreadPoolExecutor(1) as background:  # the long compilation runs while the modes are searched
+            compiling = background.submit(_compile, model, kernel, settings, keys[0])
+            start = start or find_start(model, settings.chains, np.random.default_rng([settings.seed, 1]))
+            compiling.result()
+        potential = Potential(start.model)
+        chains = []
+        for c in range(settings.chains):
+            chain = Chain(kernel, start, settings.warmup, settings.target_accept, potential.data)
+            chain.prepare(start.initial[c], keys[c], potential)
+            chains.append(chain)
+        compiled_at = time.perf_counter()
+        blocks, interrupted = _advance(chains, settings, report)
+        seconds = {"compile": compiled_at - began, "sample": time.perf_counter() - compiled_at}
+        stats = {k: np.stack([np.concatenate([b[k] for b in chain]) for chain in blocks]) for k in blocks[0][0]}
+        gradients = int(stats["n_steps"].sum())
+        kept = {k: v[:, settings.warmup :] for k, v in stats.items()}
+        if kept["energy"].shape[1] < 4:
+            raise KeyboardInterrupt
+        if not np.isfinite(kept["energy"]).any():
+            raise FitError(
+                "the posterior density is not finite anywhere the sampler looked",
+                remedy="Check the units of the table and the priors with `bayescale doctor`.",
+            )
+        flat = kept.pop("flat")
+        return Draws(flat, kept, name, settings, seconds, start, gradients, interrupted)
+
+    return sample
+
+
+def _compile(model: Model, kernel: Kernel, settings: Settings, key) -> None:
+    """Compile the programs of a model's structure; the start's numbers do not matter."""
+    import jax
+
+    n = model.structure.dimension
+    blank = Start(model, np.zeros(n), np.eye(n), np.zeros((1, n)), np.zeros(1))
+    with double_precision():
+        data = jax.device_put(model.data)
+    Chain(kernel, blank, settings.warmup, settings.target_accept, data).prepare(np.zeros(n), key)
+
+
+def _advance(chains: list[Chain], settings: Settings, report: Progress) -> tuple[list[list[dict]], bool]:
+    """All chains to the end, in as many threads as there are cores; after Ctrl-C what every chain has reached."""
+    total = settings.warmup + settings.draws
+    done = [0] * len(chains)
+    blocks: list[list[dict]] = [[] for _ in chains]
+    stop = threading.Event()
+
+    def run(c: int) -> None:
+        while done[c] < total and not stop.is_set():
+            count = min(BLOCK, total - done[c])
+            if done[c] < settings.warmup:
+                count = min(count, settings.warmup - done[c])
+            blocks[c].append(chains[c].advance(count))
+            done[c] += count
+
+    threads = max(1, min(len(chains), os.cpu_count() or 1))
+    interrupted = False
+    with ThreadPoolExecutor(threads, thread_name_prefix="bayescale") as pool:
+        futures = [pool.submit(run, c) for c in range(len(chains))]
+        pending = set(futures)
+        try:
+            while pending:
+                _, pending = wait(pending, timeout=0.1)
+                share = sum(done) / (total * len(chains))
+                report(share, "warming up" if min(done) < settings.warmup else "sampling")
+        except KeyboardInterrupt:
+            interrupted = True
+            stop.set()
+            wait(futures)
+    for future in futures:
+        future.result()
+    if interrupted:
+        shortest = min(done)
+        if shortest <= settings.warmup:
+            raise KeyboardInterrupt
+        blocks = [[{k: v[:] for k, v in _first(chain, shortest).items()}] for chain in blocks]
+    return blocks, interrupted
+
+
+def _first(chain: list[dict], count: int) -> dict:
+    return {k: np.concatenate([b[k] for b in chain])[:count] for k in chain[0]}
+
+
+#: Every sampler by name. `hmc` has trajectories of a quarter turn in round coordinates.
+SAMPLERS: dict[str, Sampler] = {
+    "nuts": _chains("nuts", Kernel("NUTS")),
+    "hmc": _chains("hmc", Kernel("HMC", 1.5)),
+}
+
+
+def sampler_named(name: str) -> tuple[str, Sampler]:
+    """The sampler of that name ("auto" is NUTS); raises `LawError` (BS-L002) naming those known."""
+    name = "nuts" if name == "auto" else name
+    if name not in SAMPLERS:
+        raise LawError(f"no sampler {name!r}", code="BS-L002", remedy=nearest(name, ["auto", *SAMPLERS]))
+    return name, SAMPLERS[name]
+
+
+def longer(settings: Settings, target_accept: float, factor: int) -> Settings:
+    """The settings of the next escalation: smaller steps, more draws."""
+    return replace(
+        settings,
+        target_accept=target_accept,
+        draws=settings.draws * factor,
+        warmup=settings.warmup * min(factor, 2),
+    )

@@ -1,0 +1,60 @@
+"""Our R-hat, ESS and MCSE against arviz-stats, and against what they must be."""
+
+import numpy as np
+import numpyro  # noqa: F401  before arviz
+import pytest
+from arviz_stats.base import array_stats
+
+from bayescale.posterior import convergence
+
+
+def chains(rho, draws, seed=0, size=12, count=4):
+    """Autoregressive chains; the last third of the quantities is rounded, so that ties occur."""
+    e = np.random.default_rng(seed).standard_normal((size, count, draws))
+    x = np.zeros_like(e)
+    for t in range(draws):
+        x[..., t] = rho * x[..., t - 1] * (t > 0) + e[..., t]
+    x[2 * size // 3 :] = np.round(x[2 * size // 3 :], 1)
+    return x
+
+
+@pytest.mark.parametrize("draws", [50, 999, 1000])
+@pytest.mark.parametrize("rho", [-0.8, 0.0, 0.5, 0.99])
+def test_equal_to_arviz(rho, draws):
+    x = chains(rho, draws)
+
+    def reference(name, **options):
+        return np.asarray([getattr(array_stats, name)(v, **options) for v in x])
+
+    for ours, theirs in (
+        (convergence.r_hat(x), reference("rhat", method="rank")),
+        (convergence.ess_bulk(x), reference("ess", method="bulk")),
+        (convergence.ess_tail(x), reference("ess", method="tail", prob=convergence.TAILS)),
+        (convergence.mcse_mean(x), reference("mcse", method="mean")),
+        (convergence.mcse_quantile(x, 0.05), reference("mcse", method="quantile", prob=0.05)),
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+
+
+def test_any_leading_shape():
+    x = chains(0.5, 200)
+    stacked = x.reshape(3, 4, 4, 200)
+    np.testing.assert_array_equal(convergence.ess_bulk(stacked).ravel(), convergence.ess_bulk(x))
+
+
+def test_a_constant_quantity_is_not_a_failure():
+    x = np.ones((1, 4, 100))
+    assert convergence.ess_bulk(x)[0] == 400
+
+
+def test_a_stuck_chain_is_seen():
+    x = chains(0.0, 500)[:1]
+    x[0, 0] += 5
+    assert convergence.r_hat(x)[0] > 1.5
+    assert convergence.ess_bulk(x)[0] < 20
+
+
+def test_e_bfmi_of_independent_energies():
+    """Independent energies change by twice their variance: E-BFMI 2, with sd about sqrt(8/n)."""
+    energy = np.random.default_rng(0).standard_normal((4, 4000))
+    assert np.all(np.abs(convergence.e_bfmi(energy) - 2) < 5 * np.sqrt(8 / 4000))

@@ -1,0 +1,99 @@
+"""Effects of groups: no funnel at any number of levels, and likelihoods with the effects integrated out."""
+
+import numpy as np
+import pytest
+from worlds import chinchilla_world
+
+import bayescale as bs
+from bayescale.model import build_model, isoflop_levels, make_groupings
+from bayescale.posterior import evaluate_draws, level_log_likelihood
+from bayescale.sampling import SAMPLERS, Settings
+
+
+@pytest.mark.parametrize("levels, ratio", [(5, 0.0), (5, 3.0), (42, 0.7)])
+def test_no_divergence_at_any_spread(levels, ratio):
+    """From no effect at all to one far above the noise, the first attempt has neither divergences nor low ESS."""
+    runs = chinchilla_world(240, 3, groups=[("batch", levels, ratio)])
+    fit = bs.fit("chinchilla", runs, group=["batch"], seed=0)
+    assert fit.converged and len(fit.info["attempts"]) == 1
+    q = fit.quantities()
+    truth = ratio * 0.005
+    assert q["tau_batch"].lower < truth + 1e-3 and truth < 2 * q["tau_batch"].upper
+
+
+@pytest.mark.slow
+def test_three_hundred_levels():
+    runs = chinchilla_world(600, 3, groups=[("batch", 300, 0.7)])
+    fit = bs.fit("chinchilla", runs, group=["batch"], seed=0)
+    assert fit.converged and len(fit.info["attempts"]) == 1
+
+
+def test_crossed_effects():
+    runs = chinchilla_world(240, 5, groups=[("batch", 42, 0.7), ("week", 9, 2.0)])
+    fit = bs.fit("chinchilla", runs, group=["batch", "week"], seed=0)
+    assert fit.converged
+    assert set(fit.group) == {"batch", "week"}
+    likelihood = fit.tree["log_likelihood_group"]
+    assert likelihood["batch"].dims == ("chain", "draw", "level_batch")
+    assert likelihood["week"].sizes["level_week"] == 9
+
+
+@pytest.mark.parametrize("noise, tolerance", [("student_t", 1e-4), ("normal", 1e-9), ("laplace", 2e-3)])
+def test_level_likelihood_against_brute_force(noise, tolerance):
+    """The effect of each level integrated out on a grid of 40,001 points; kinks cost digits."""
+    import jax
+
+    runs = chinchilla_world(60, 7, groups=[("batch", 6, 1.5)])
+    model = build_model("chinchilla", runs, noise=noise, group=["batch"])
+    drawn = SAMPLERS["nuts"](model, Settings(chains=1, draws=20, warmup=200))
+    flat = drawn.flat[0, ::4]
+    ours = level_log_likelihood(model, flat, model.structure.intercepts[0])
+    out = evaluate_draws(model, flat)
+    y, (index, _) = np.log(runs.values("loss")), runs.labels("batch")
+    shape = [p.name for p in model.structure.noises["loss"].shape]
+    for s in range(len(flat)):
+        tau = out["values"]["tau_batch"][s]
+        u = np.linspace(-14 * tau, 14 * tau, 40001)
+        residual = y - np.log(out["mean"]["loss"][s, : len(runs)])
+        for k in range(6):
+            with jax.enable_x64(True):
+                terms = np.asarray(
+                    model.structure.noises["loss"].log_density(
+                        residual[index == k][:, None] - u,
+                        out["values"]["sigma"][s],
+                        **{n: out["values"][n][s] for n in shape},
+                    )
+                )
+            joint = terms.sum(axis=0) - 0.5 * (u / tau) ** 2 - np.log(tau * np.sqrt(2 * np.pi))
+            exact = np.log(np.trapezoid(np.exp(joint - joint.max()), u)) + joint.max()
+            assert ours[s, k] == pytest.approx(exact, abs=tolerance)
+
+
+def test_what_auto_groups_by(ladder):
+    found, _ = make_groupings(ladder, "auto")
+    assert [g.column for g in found] == ["params", "budget"]  # a run a row says nothing of runs
+    assert [len(g.levels) for g in found] == [11, 5]
+    assert make_groupings(ladder, "none") == ((), ())
+
+
+def test_budgets_are_read_off_compute(ladder):
+    import dataclasses
+
+    frame = ladder.frame.drop(columns="budget")
+    detected = isoflop_levels(dataclasses.replace(ladder, frame=frame))
+    assert detected is not None and len(detected.levels) == 5
+    assert isoflop_levels(chinchilla_world(60, 0)) is None
+
+
+def test_few_levels_are_never_given_a_spread():
+    runs = chinchilla_world(60, 0, groups=[("recipe", 3, 1.0)])
+    found, notes = make_groupings(runs, "auto")
+    assert found == () and "3 levels" in notes[0].message
+    with pytest.raises(bs.LawError, match="3 levels"):
+        make_groupings(runs, "recipe")
+
+
+def test_a_level_for_every_row_is_refused():
+    runs = chinchilla_world(40, 0, groups=[("run", 40, 1.0)])
+    with pytest.raises(bs.RunsError, match="level of its own for every row"):
+        make_groupings(runs, ["run"])
