@@ -1,0 +1,245 @@
+"""What a run would reach: the law's curve, a run of a known group, and a run of a new group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayescale.allocation import FAR, allocate, largest_compute, parameter_draws, require_headline
+from bayescale.errors import LawError, NotFittedFor, nearest
+from bayescale.law import argument_names
+from bayescale.model import compiled, double_precision
+from bayescale.noise import LINKS, NOISES
+from bayescale.posterior import Fit, finite
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+#: What a forecast can be of.
+KINDS = {
+    "mean": "the law's curve: the average over groups and runs",
+    "new_group": "one run of groups not seen before: curve, group effects and noise",
+    "same_group": "one run of the named groups: curve, their estimated effects and noise",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Forecast losses at given inputs, over the posterior.
+
+    `dataset` has the dims (point, chain, draw) and one variable a kind of forecast: mean, new_group and, when levels
+    are named, same_group. `inputs` are the law's inputs at each point.
+    """
+
+    dataset: xr.Dataset
+    inputs: Mapping[str, np.ndarray]
+    prob: float
+    extrapolation_ratio: np.ndarray
+    law: str
+    unit: str
+    notes: tuple[str, ...] = ()
+
+    def interval(self, kind: str) -> np.ndarray:
+        """Median and ends of the equal-tailed interval, shape (3, points)."""
+        ends = [0.5, (1 - self.prob) / 2, (1 + self.prob) / 2]
+        return np.quantile(np.asarray(self.dataset[kind]), ends, axis=(1, 2))
+
+    def frame(self) -> pd.DataFrame:
+        """A tidy table: one row a point and kind."""
+        import pandas as pd
+
+        rows = []
+        for kind in self.dataset.data_vars:
+            for k, (median, lower, upper) in enumerate(self.interval(str(kind)).T):
+                at = {name: v[k] for name, v in self.inputs.items()}
+                rows.append({**at, "kind": kind, "median": median, "lower": lower, "upper": upper})
+        frame = pd.DataFrame(rows)
+        frame.attrs["prob"] = self.prob
+        return frame
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One entry a point: its inputs, the extrapolation ratio and each kind's median and interval."""
+        return [
+            {
+                "inputs": {name: float(v[k]) for name, v in self.inputs.items()},
+                "extrapolation_ratio": finite(self.extrapolation_ratio[k]),
+                **{
+                    str(kind): dict(
+                        zip(("median", "lower", "upper"), map(finite, self.interval(str(kind))[:, k]), strict=True)
+                    )
+                    for kind in self.dataset.data_vars
+                },
+            }
+            for k in range(self.dataset.sizes["point"])
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"<Forecast by {self.law} in {self.unit}, {self.prob:.0%} credible intervals"]
+        for entry in self.to_json():
+            at = ", ".join(f"{k} = {v:.4g}" for k, v in entry["inputs"].items())
+            parts = [
+                f"{kind} {entry[kind]['median']:.4g} ({entry[kind]['lower']:.4g} to {entry[kind]['upper']:.4g})"
+                for kind in KINDS
+                if kind in entry
+            ]
+            lines.append(f"  {at}: {'; '.join(parts)}")
+        return "\n".join(lines) + ">"
+
+
+def forecast(
+    fit: Fit,
+    *,
+    N: Any = None,
+    D: Any = None,
+    C: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    levels: Mapping[str, str] | None = None,
+    prob: float | None = None,
+    seed: int = 0,
+    draws: str = "headline",
+    response: str | None = None,
+) -> Forecast:
+    """The response that runs would reach, for every draw (of a law with several, the first or the named one).
+
+    Give the law's inputs: `N` and `D` (a missing one of N, D, C follows from C = 6ND), or by name in `inputs`; scalars
+    or arrays of one length. With `C` alone the compute-optimal N and D are used, draw by draw. `levels`, as
+    `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`.
+
+    Raises `NotFittedFor` when an input of the law is missing, naming it.
+
+    Example:
+        >>> bs.forecast(fit, N=1e9, D=2e10).frame()  # doctest: +SKIP
+    """
+    import xarray as xr
+
+    require_headline(fit, draws)
+    law = fit.law
+    named = {r.name: r for r in law.responses}
+    if response is not None and response not in named:
+        raise NotFittedFor(f"the law {law.name!r} has no response {response!r}", remedy=nearest(response, [*named]))
+    predicted = named[response] if response else law.responses[0]
+    suffix = "" if len(named) == 1 else f"_{predicted.name}"
+    if law.likelihood is not None:
+        raise NotFittedFor(
+            f"the law {law.name!r} has an exact likelihood: simulate from it instead",
+            remedy="fit.tree['posterior_predictive'] holds replicated responses.",
+        )
+    posterior = fit.tree[draws].to_dataset()
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    values = parameter_draws(fit, draws)
+    optimal = N is None and D is None and not inputs and C is not None
+    if optimal:
+        at = {"C": np.atleast_1d(np.asarray(C, float))}
+        best = allocate(fit, at["C"].tolist(), draws=draws)
+        mean = np.asarray(best.dataset["loss"]).reshape(len(at["C"]), -1)
+    else:
+        at = _points(fit, N, D, C, inputs)
+        mean = curve(fit, values, {i.name: at[i.name] for i in law.inputs}, predicted.name)
+    link, rng = LINKS[predicted.support], np.random.default_rng([seed, 7])
+    location = link.forward(mean)
+    noise, taken = NOISES[fit.noise], fit.draws("posterior")
+    shape_values = {p.name: taken[f"{p.name}{suffix}"] for p in noise.shape}
+    sigma = taken[f"sigma{suffix}"]
+    size = location.shape
+    run_noise = sigma * noise.sample(rng, size, **shape_values)
+    new = location + run_noise
+    for column in fit.group:
+        new = new + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
+    made = {"mean": mean, "new_group": link.inverse(new)}
+    if levels:
+        same = location + sigma * noise.sample(rng, size, **shape_values)
+        for column in fit.group:
+            effects = fit.tree["posterior"][f"u_{column}{suffix}"]
+            if column in levels:
+                known = [str(v) for v in np.asarray(effects[f"level_{column}"])]
+                if str(levels[column]) not in known:
+                    raise NotFittedFor(
+                        f"{column!r} has no level {levels[column]!r}", remedy=nearest(str(levels[column]), known)
+                    )
+                same = same + np.asarray(effects)[..., known.index(str(levels[column]))].reshape(-1)
+            else:
+                same = same + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
+        if unknown := sorted(set(levels) - set(fit.group)):
+            raise LawError(
+                f"no effect of {unknown[0]!r} was fitted",
+                code="BS-L002",
+                remedy=f"Groups of this fit: {', '.join(fit.group) or 'none'}.",
+            )
+        made["same_group"] = link.inverse(same)
+    points = len(mean)
+    dataset = xr.Dataset(
+        {kind: (("point", "chain", "draw"), v.reshape(points, *shape)) for kind, v in made.items()},
+        coords={"point": np.arange(points), "chain": posterior["chain"], "draw": posterior["draw"]},
+    )
+    compute = at.get("C", FLOPS_PER_PARAM_TOKEN * at["N"] * at["D"] if {"N", "D"} <= set(at) else np.nan)
+    ratio = np.broadcast_to(compute / largest_compute(fit.runs), (points,))
+    notes = [f"{k}: {KINDS[k]}" for k in made]
+    if np.nanmax(ratio, initial=0) > FAR:
+        notes.append(f"up to {np.nanmax(ratio):.0f} times beyond the largest run: mostly the law's form")
+    unit = fit.info["loss_unit"] if predicted.name == "loss" else predicted.unit
+    return Forecast(dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes))
+
+
+def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """The law's inputs at every point, completed by C = 6ND and M = D/N."""
+    given = {k: v for k, v in {"N": N, "D": D, "C": C, **(inputs or {})}.items() if v is not None}
+    arrays = {k: np.atleast_1d(np.asarray(v, float)) for k, v in given.items()}
+    k = FLOPS_PER_PARAM_TOKEN
+    rules = {
+        "C": (("N", "D"), lambda v: k * v["N"] * v["D"]),
+        "D": (("C", "N"), lambda v: v["C"] / (k * v["N"])),
+        "N": (("C", "D"), lambda v: v["C"] / (k * v["D"])),
+        "M": (("N", "D"), lambda v: v["D"] / v["N"]),
+    }
+    for name, (needs, rule) in rules.items():
+        if name not in arrays and all(n in arrays for n in needs):
+            one, other = needs
+            if 1 != len(arrays[one]) != len(arrays[other]) != 1:
+                raise NotFittedFor(f"{one} has {len(arrays[one])} values where {other} has {len(arrays[other])}")
+            arrays[name] = rule(arrays)
+    for i in fit.law.inputs:
+        if i.name not in arrays:
+            raise NotFittedFor(
+                f"the law {fit.law.name!r} needs {i.name} ({i.meaning})",
+                remedy=f"Give {' and '.join(j.name for j in fit.law.inputs)}.",
+            )
+        bad = ~np.isfinite(arrays[i.name]) | ((arrays[i.name] <= 0) & (i.centre == "ratio"))
+        if bad.any():
+            raise NotFittedFor(f"{i.name} must be a positive number", remedy=f"Give {i.name} in {i.unit}.")
+    scalars = {n: v for n, v in arrays.items() if not _is_vector(fit, n)}
+    count = max((len(v) for v in scalars.values()), default=1)
+    for name, v in scalars.items():
+        if len(v) not in (1, count):
+            raise NotFittedFor(f"{name} has {len(v)} values where others have {count}")
+        arrays[name] = np.broadcast_to(v, (count,)).copy()
+    return arrays
+
+
+def _is_vector(fit: Fit, name: str) -> bool:
+    return any(i.name == name and i.dims for i in fit.law.inputs)
+
+
+def curve(
+    fit: Fit, values: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray], response: str | None = None
+) -> np.ndarray:
+    """The law's curve at given inputs for given draws of its parameters, shape (points, samples)."""
+    import jax
+
+    formulas = fit.law.formulas()
+    formula = formulas[response] if response else next(iter(formulas.values()))
+    names = set(argument_names(formula))
+    fixed = {k: v for k, v in fit.references.items() if k in names}
+    known = {k: np.asarray(v, float) for k, v in values.items() if k in names}
+    vectors = {i.name for i in fit.law.inputs if i.dims}
+    points = {k: np.atleast_2d(v) if k in vectors else v for k, v in at.items() if k in names}
+
+    def means(points, known, fixed):
+        return jax.vmap(lambda p: jax.vmap(lambda draw: formula(**p, **draw, **fixed))(known))(points)
+
+    with double_precision():
+        return np.asarray(compiled(("curve", fit.law, response), means, points, known, fixed)(points, known, fixed))
