@@ -1,0 +1,440 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import time
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from bayescale.cli.values import number, numbers, pairs, read_source
+from bayescale.errors import NotConverged
+
+app = typer.Typer(
+    help="Bayesian inference for neural scaling laws: a table of training runs in, a posterior over its scaling law "
+    "and its optimal allocation out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Source = Annotated[str, typer.Argument(help="A file (CSV, TSV, Parquet, JSON) or a data set's name.")]
+FitPath = Annotated[str, typer.Argument(metavar="FIT", help="The folder that `bayescale fit --out` made.")]
+LawName = Annotated[str, typer.Option("--law", help="A law; options after a colon, as kaplan_nd:floor=yes.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Where = Annotated[str | None, typer.Option("--where", help="Keep rows where this holds, as 'params < 1e9'.")]
+DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with blank cells, and say how many.")]
+LossUnit = Annotated[
+    str | None, typer.Option("--loss-unit", help="nats/token, bits/token, nats/byte, bits/byte or ppl.")
+]
+Column = Annotated[list[str] | None, typer.Option("--column", help="Which header a quantity is under: loss=val_ppl.")]
+Unit = Annotated[list[str] | None, typer.Option("--unit", help="The unit of a scale column: params=millions.")]
+Flops = Annotated[list[str] | None, typer.Option("--flops", help="A budget in FLOP; may be repeated.")]
+Prob = Annotated[float, typer.Option("--prob", help="Probability of the intervals.")]
+Draws = Annotated[
+    str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
+]
+
+
+def _say(lines: list[str], *, style: str | None = None, err: bool = False) -> None:
+    """Print lines; a style shows on a terminal only, and text is never read as markup."""
+    from rich.console import Console
+
+    console = Console(stderr=err, highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, markup=False, style=style if style and line.strip() else None)
+
+
+def _document(document: Any) -> None:
+    print(jsonlib.dumps(document, ensure_ascii=False, allow_nan=False))
+
+
+def _budgets(flops: list[str] | None) -> tuple[float, ...]:
+    return tuple(number("--flops", f) for f in flops or ())
+
+
+def _read(source: str, law: str, **options: Any):
+    from bayescale.laws import find_law
+
+    response = find_law(law).responses[0].source
+    return read_source(source, response=response, **options)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """What stands before a command."""
+    if version:
+        from bayescale import __version__
+
+        print(f"bayescale {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    source: Source,
+    law: LawName = "chinchilla",
+    noise: Annotated[str, typer.Option(help="student_t, normal or laplace.")] = "student_t",
+    group: Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")] = "auto",
+    sampler: Annotated[str, typer.Option(help="auto, nuts or hmc.")] = "auto",
+    chains: Annotated[int, typer.Option(help="Independent chains.")] = 4,
+    draws: Annotated[int, typer.Option(help="Draws a chain, after warm-up.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    prob: Prob = 0.9,
+    flops: Flops = None,
+    where: Where = None,
+    drop_missing: DropMissing = False,
+    loss_unit: LossUnit = None,
+    column: Column = None,
+    unit: Unit = None,
+    fix: Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")] = None,
+    tie: Annotated[list[str] | None, typer.Option("--tie", help="Two equal parameters: alpha=beta.")] = None,
+    prior: Annotated[list[str] | None, typer.Option("--prior", help="A prior: 'alpha=normal(.35,.02)'.")] = None,
+    prior_only_ok: Annotated[
+        bool, typer.Option("--prior-only-ok", help="Fit even where rows are fewer than parameters.")
+    ] = False,
+    out: Annotated[str | None, typer.Option("--out", help="Folder for posterior.nc, fit.json and runs.csv.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Every parameter, check and assumption.")] = False,
+) -> None:
+    """Fit a scaling law to a table of runs: posterior, checks, verdict, allocation."""
+    from bayescale.cli import INTERRUPTED, NOT_CONVERGED
+    from bayescale.inference import fit as fit_law
+    from bayescale.tables import fit_document, fit_lines, headline_allocation, summary_lines, write_folder
+
+    began = time.perf_counter()
+    _require_new(out, force)
+    runs = _read(
+        source,
+        law,
+        where=where,
+        drop_missing=drop_missing,
+        loss_unit=loss_unit,
+        columns=pairs("--column", column),
+        units=pairs("--unit", unit),
+    )
+    read_at = time.perf_counter()
+    if not (quiet or json):
+        _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)
+        result = fit_law(
+            law,
+            runs,
+            seed=seed,
+            noise=noise,
+            group=group,
+            sampler=sampler,
+            chains=chains,
+            draws=draws,
+            prob=prob,
+            flops=_budgets(flops),
+            fix=numbers("--fix", fix),
+            tie=list(pairs("--tie", tie).items()),
+            priors=pairs("--prior", prior),
+            prior_only_ok=prior_only_ok,
+            progress=False if quiet or json else None,
+        )
+    baseline = _cross_check(result, runs)
+    if baseline is not None:
+        result = result.with_info(checks=[*result.info["checks"], baseline.__dict__])
+    allocation = headline_allocation(result)
+    seconds = {**result.info["seconds"], "read": read_at - began, "total": time.perf_counter() - began}
+    result = result.with_info(seconds=seconds)
+    if out is not None:
+        write_folder(result, out, force=force, allocation=allocation)
+    if json:
+        _document(fit_document(result, allocation))
+    else:
+        lines = fit_lines(result, allocation, baseline)
+        if details:
+            lines += ["", *summary_lines(result), "", *_detail_lines(result)]
+        _say(lines)
+        if not quiet:
+            _say(["", *_next_steps(source, out, details)], style="dim", err=True)
+    if result.info["interrupted"]:
+        raise typer.Exit(INTERRUPTED)
+    if not result.converged:
+        _say(["NOT CONVERGED: do not use these numbers."], style="bold red", err=True)
+        raise typer.Exit(NOT_CONVERGED)
+
+
+def _require_new(out: str | None, force: bool) -> None:
+    """Refuse an existing folder before the work, not after it."""
+    from pathlib import Path
+
+    from bayescale.errors import FitError
+
+    if out is not None and Path(out).exists() and not force:
+        raise FitError(f"the folder {out} exists", code="BS-U002", file=out, remedy="Add --force to replace it.")
+
+
+def _cross_check(result, runs):
+    """The least-squares value beside the posterior, where the law's response has residuals."""
+    from bayescale.baseline import compare_with_baseline, least_squares
+    from bayescale.errors import BayescaleError
+
+    options = result.info["options"]
+    try:
+        point = least_squares(
+            result.law, runs, starts=8, fix=options["fix"], tie=options["tie"], references=result.references
+        )
+    except BayescaleError:
+        return None
+    return compare_with_baseline(result, point)
+
+
+def _detail_lines(result) -> list[str]:
+    from bayescale.tables import aligned, findings_lines
+
+    priors = [["  " + name, prior] for name, prior in result.info["priors"].items()]
+    references = ", ".join(f"{k} = {v:.4g}" for k, v in result.references.items() if v.ndim == 0)
+    attempts = result.info["attempts"]
+    return [
+        "Checks",
+        *findings_lines((*result.design, *result.checks)),
+        "",
+        f"Priors, judged at {references}" if references else "Priors",
+        *aligned(priors),
+        "",
+        f"Sampler: {result.info['sampler']}, {len(attempts)} attempt(s), "
+        f"{sum(a['gradients'] for a in attempts):,} gradients; "
+        + ", ".join(f"{k} {v:.1f} s" for k, v in result.info["seconds"].items() if v is not None),
+        "Assumptions",
+        *(f"  {a}" for a in result.info["runs"]["assumptions"]),
+    ]
+
+
+def _next_steps(source: str, out: str | None, details: bool) -> list[str]:
+    if out is not None:
+        return [f"Next: bayescale allocate {out} --flops 1e21, or bayescale forecast {out} --params 1e9 --tokens 2e10"]
+    more = "" if details else "--details shows every parameter and check; "
+    return [f"Next: {more}--out DIR keeps the posterior for allocate and forecast"]
+
+
+@app.command()
+def doctor(
+    source: Source,
+    law: LawName = "chinchilla",
+    flops: Flops = None,
+    where: Where = None,
+    drop_missing: DropMissing = False,
+    loss_unit: LossUnit = None,
+    column: Column = None,
+    unit: Unit = None,
+    json: Json = False,
+) -> None:
+    """Before fitting: what can this table answer?"""
+    from bayescale.diagnostics import doctor as diagnose
+    from bayescale.tables import findings_lines
+
+    runs = _read(
+        source,
+        law,
+        where=where,
+        drop_missing=drop_missing,
+        loss_unit=loss_unit,
+        columns=pairs("--column", column),
+        units=pairs("--unit", unit),
+    )
+    found = diagnose(runs, law, flops=_budgets(flops))
+    if json:
+        _document(
+            {
+                "schema": "bayescale.doctor/1",
+                "law": found.law,
+                "status": found.status,
+                "runs": {
+                    "source": runs.source,
+                    "rows": runs.rows_read,
+                    "used": len(runs),
+                    "sha256": runs.sha256,
+                    "assumptions": list(runs.assumptions),
+                },
+                "findings": found.to_json(),
+                "refused": [f.code for f in found.refusals],
+            }
+        )
+        return
+    _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
+    _say([f"{found.status.upper()} {found.source} for {found.law}", *findings_lines(found.findings)])
+
+
+@app.command()
+def check(fit: FitPath, json: Json = False) -> None:
+    """After fitting: did the chains converge, for every number that is reported?"""
+    from bayescale.allocation import allocate
+    from bayescale.cli import NOT_CONVERGED
+    from bayescale.diagnostics import check as check_fit
+    from bayescale.posterior import load_fit
+    from bayescale.tables import findings_lines
+
+    result = load_fit(fit)
+    budgets = result.info.get("budgets") or []
+    found = check_fit(result, allocate(result, budgets, draws="posterior") if budgets else None)
+    failed = any(f.status == "fail" for f in found)
+    if json:
+        _document(
+            {
+                "schema": "bayescale.check/1",
+                "law": result.law.name,
+                "status": "fail" if failed else "pass",
+                "converged": not failed,
+                "checks": [f.to_json() for f in found],
+                "verdict": dict(result.info["verdict"]),
+            }
+        )
+    else:
+        _say([repr(result)[1:-1], *findings_lines(found)])
+    if failed:
+        raise typer.Exit(NOT_CONVERGED)
+
+
+@app.command()
+def laws(
+    name: Annotated[str | None, typer.Argument(help="One law, with its priors and sources.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", help="Which laws this table's columns support.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    json: Json = False,
+) -> None:
+    """The catalogue of scaling laws."""
+    from bayescale.laws import LAWS, find_law
+    from bayescale.tables import implied_prior, law_document, law_lines
+    from bayescale.tables.catalogue import catalogue_lines, markdown_table, supported
+
+    if name is not None:
+        law = find_law(name)
+        prior = implied_prior(law)
+        if json:
+            _document({"schema": "bayescale.laws/1", "laws": [law_document(law)], "implied_prior": prior})
+            return
+        said = [f"  {k}: {v['median']:.3g} ({v['lower']:.3g} to {v['upper']:.3g})" for k, v in prior.items()]
+        _say([*law_lines(law), *(["", "Implied before any data (median, 90 %)", *said] if said else [])])
+        return
+    every = [find_law(n) for n in LAWS]
+    rows = supported(read_source(for_, response=None), every) if for_ else None
+    if json:
+        documents = [law_document(law) for law in every]
+        if rows is not None:
+            documents = [
+                {**d, "supported": not r.missing, "missing": list(r.missing)}
+                for d, r in zip(documents, rows, strict=True)
+            ]
+        _document({"schema": "bayescale.laws/1", "laws": documents})
+    elif markdown:
+        print("\n".join(markdown_table(every)))
+    else:
+        _say(catalogue_lines(every, rows))
+
+
+@app.command()
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One data set, with its licence and subsets.")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download it now.")] = False,
+    json: Json = False,
+) -> None:
+    """The data sets that come with bayescale or can be downloaded by it."""
+    from bayescale.tables.catalogue import dataset_documents, dataset_lines
+
+    documents = dataset_documents(name, fetch)
+    if json:
+        _document({"schema": "bayescale.datasets/1", "datasets": documents})
+    else:
+        _say(dataset_lines(documents, full=name is not None))
+
+
+@app.command()
+def allocate(
+    fit: FitPath,
+    flops: Annotated[list[str], typer.Option("--flops", help="A budget in FLOP; may be repeated.")],
+    max_params: Annotated[str | None, typer.Option("--max-params", help="The largest model you can train.")] = None,
+    cost: Annotated[str, typer.Option(help="6nd, or table: compute as the runs spent it.")] = "6nd",
+    given: Annotated[list[str] | None, typer.Option("--given", help="An input a budget does not set: U=1e11.")] = None,
+    prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
+    draws: Draws = "headline",
+    json: Json = False,
+) -> None:
+    """The compute-optimal model size and data at each budget, with intervals."""
+    from bayescale.allocation import allocate as allocate_budgets
+    from bayescale.posterior import load_fit
+    from bayescale.tables import allocation_lines
+
+    result = load_fit(fit)
+    made = allocate_budgets(
+        result,
+        _budgets(flops),
+        prob=prob,
+        max_params=number("--max-params", max_params) if max_params else None,
+        cost=cost,
+        given=numbers("--given", given),
+        draws=draws,
+    )
+    if json:
+        _document(
+            {
+                "schema": "bayescale.allocation/1",
+                "law": made.law,
+                "cost": made.cost,
+                "prob": made.prob,
+                "draws": draws,
+                "allocation": made.to_json(),
+                "notes": list(made.notes),
+            }
+        )
+    else:
+        _say([f"{result.info['runs']['source']} · {made.law} · {made.prob:.0%} credible intervals"])
+        _say(allocation_lines(made))
+
+
+@app.command()
+def forecast(
+    fit: FitPath,
+    params: Annotated[str | None, typer.Option("--params", help="Model size N.")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="Training tokens D.")] = None,
+    flops: Annotated[
+        str | None, typer.Option("--flops", help="Compute C; alone, N and D are the optimal ones.")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option("--given", help="Another input of the law: U=1e11.")] = None,
+    level: Annotated[list[str] | None, typer.Option("--level", help="A known group: params=1e9.")] = None,
+    prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
+    draws: Draws = "headline",
+    json: Json = False,
+) -> None:
+    """The loss that a run would reach: the law's curve, and a new run with its groups and noise."""
+    from bayescale.forecasting import forecast as forecast_runs
+    from bayescale.posterior import load_fit
+    from bayescale.tables.text import forecast_lines
+
+    result = load_fit(fit)
+    if params is None and tokens is None and flops is None and not given:
+        from bayescale.errors import NotFittedFor
+
+        raise NotFittedFor("what should be forecast?", remedy="Give --params and --tokens, or --flops.")
+    made = forecast_runs(
+        result,
+        N=number("--params", params) if params else None,
+        D=number("--tokens", tokens) if tokens else None,
+        C=number("--flops", flops) if flops else None,
+        inputs=numbers("--given", given),
+        levels=pairs("--level", level),
+        prob=prob,
+        draws=draws,
+    )
+    if json:
+        _document(
+            {
+                "schema": "bayescale.forecast/1",
+                "law": made.law,
+                "unit": made.unit,
+                "prob": made.prob,
+                "draws": draws,
+                "forecast": made.to_json(),
+                "notes": list(made.notes),
+            }
+        )
+    else:
+        _say(forecast_lines(made))

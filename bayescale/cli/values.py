@@ -1,0 +1,61 @@
+"""Reading the values of options: name=value pairs, numbers with units, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bayescale.errors import BayescaleError, RunsError, nearest
+from bayescale.runs import Runs
+
+
+def pairs(option: str, values: Sequence[str] | None) -> dict[str, str]:
+    """`name=value` pairs of a repeated option; raises `BayescaleError` (BS-U001) for anything else."""
+    made: dict[str, str] = {}
+    for text in values or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise BayescaleError(f"{option} takes name=value, got {text!r}", code="BS-U001")
+        made[name.strip()] = value.strip()
+    return made
+
+
+def numbers(option: str, values: Sequence[str] | None) -> dict[str, float]:
+    """`name=number` pairs of a repeated option."""
+    return {k: number(option, v) for k, v in pairs(option, values).items()}
+
+
+def number(option: str, text: str) -> float:
+    """A number such as 1e21, 70B or 1.4T."""
+    scale = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+    clean = text.strip().replace(",", "").replace("_", "")
+    factor = scale.get(clean[-1:].lower(), 1.0)
+    try:
+        return float(clean[:-1] if factor != 1.0 else clean) * factor
+    except ValueError:
+        raise BayescaleError(f"{option} takes a number such as 1e21 or 70B, got {text!r}", code="BS-U001") from None
+
+
+def read_source(source: str, **reading: Any) -> Runs:
+    """The runs of a bundled or downloadable data set, or of a file.
+
+    Raises `RunsError` (BS-R037) when it is neither, naming data sets of a similar name.
+    """
+    from bayescale.datasets import DATASETS, load_runs
+    from bayescale.reading import read_runs
+
+    if source in DATASETS and not Path(source).is_file():
+        where, response = reading.pop("where", None), reading.pop("response", None)
+        given = [k for k, v in reading.items() if v]
+        if given:
+            raise RunsError(
+                f"{source} is a data set whose columns and units are known",
+                code="BS-U001",
+                remedy=f"Leave out --{given[0].replace('_', '-')}, or give a file.",
+            )
+        del response
+        return load_runs(source, where=where)
+    if not Path(source).exists() and "/" not in source and "." not in source:
+        raise RunsError(f"no file and no data set {source!r}", code="BS-R037", remedy=nearest(source, [*DATASETS]))
+    return read_runs(source, **reading)

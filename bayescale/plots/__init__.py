@@ -1,0 +1,17 @@
+"""Figures of a fit: Axes in, Axes out, nothing shown and no setting of matplotlib changed.
+
+Legends stand above the panels: give Axes of a figure with `layout="constrained"`, or save with `bbox_inches="tight"`.
+"""
+
+from bayescale.plots.checking import plot_fit, plot_groups, plot_prior_posterior, plot_residuals
+from bayescale.plots.planning import plot_frontier, plot_isoflop, plot_loss_contour
+
+__all__ = [
+    "plot_fit",
+    "plot_frontier",
+    "plot_groups",
+    "plot_isoflop",
+    "plot_loss_contour",
+    "plot_prior_posterior",
+    "plot_residuals",
+]

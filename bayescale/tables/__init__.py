@@ -1,0 +1,37 @@
+"""Documents for machines and tables for people."""
+
+from bayescale.tables.document import (
+    FIT_SCHEMA,
+    fit_document,
+    headline_allocation,
+    implied_prior,
+    law_document,
+    write_folder,
+)
+from bayescale.tables.text import (
+    aligned,
+    allocation_lines,
+    findings_lines,
+    fit_lines,
+    interval,
+    law_lines,
+    short,
+    summary_lines,
+)
+
+__all__ = [
+    "FIT_SCHEMA",
+    "aligned",
+    "allocation_lines",
+    "findings_lines",
+    "fit_document",
+    "fit_lines",
+    "headline_allocation",
+    "implied_prior",
+    "interval",
+    "law_document",
+    "law_lines",
+    "short",
+    "summary_lines",
+    "write_folder",
+]

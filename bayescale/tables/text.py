@@ -1,0 +1,170 @@
+"""What a person reads in a terminal: short lines first, tables behind `--details`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bayescale.allocation import FAR, Allocation
+from bayescale.errors import Finding
+from bayescale.forecasting import KINDS, Forecast
+from bayescale.law import Law
+from bayescale.posterior import Fit
+
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def short(x: float, digits: int = 2) -> str:
+    """A count as people write it: 2.9M, 73B, 18."""
+    if not np.isfinite(x):
+        return "?"
+    for size, letter in _UNITS:
+        if abs(x) >= size:
+            return f"{_significant(x / size, digits)}{letter}"
+    return _significant(x, digits)
+
+
+def _significant(x: float, digits: int) -> str:
+    if x == 0:
+        return "0"
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
+    return f"{x:.{decimals}f}"
+
+
+def interval(median: float, lower: float, upper: float, digits: int = 2) -> str:
+    """`2.9M (2.1M to 4.1M)`."""
+    return f"{short(median, digits)} ({short(lower, digits)} to {short(upper, digits)})"
+
+
+def decimals_for(error: float) -> int:
+    """How many decimals a Monte Carlo error supports."""
+    return int(np.clip(np.floor(-np.log10(error)), 0, 6)) if error > 0 else 3
+
+
+def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None = None) -> list[str]:
+    """The short report: which rows, the verdict, exponents and allocation with intervals, what to do next."""
+    about = fit.info["runs"]
+    rows = f"{about['used']} runs" if about["used"] == about["rows"] else f"{about['used']} of {about['rows']} rows"
+    groups = ", ".join(f"{g['column']} ({g['levels']})" for g in fit.info["groupings"])
+    lines = [
+        f"{about['source']} · {rows} · loss in {fit.info['loss_unit']}",
+        f"{fit.law.title}, {fit.noise} noise, " + (f"group effects of {groups}" if groups else "no group effects"),
+        "",
+        f"{fit.verdict.status.upper()}",
+        *(f"  {k} {line}" for k, line in enumerate(fit.verdict.lines, 1)),
+        "",
+    ]
+    if fit.headline_source == "none":
+        lines.append("No number is headlined: the checks above do not back one. --details shows the model's own.")
+        return lines
+    quantities = fit.quantities()
+    lines.append(f"{fit.prob:.0%} credible intervals (equal-tailed)")
+    for name in _headlined(fit):
+        q, d = quantities[name], fit.law.derived.get(name)
+        digits = max(3, decimals_for(q.mcse_mean))
+        meaning = d.meaning if d else fit.law.parameter(name).meaning
+        shown = f"{q.median:.{digits}f} ({q.lower:.{digits}f} to {q.upper:.{digits}f})"
+        lines.append(f"  {name:6} {shown:28} {meaning}")
+    if allocation is not None:
+        lines += ["", *allocation_lines(allocation)]
+    if baseline is not None:
+        lines += ["", f"Cross-check: {baseline.message}."]
+    return lines
+
+
+def _headlined(fit: Fit) -> list[str]:
+    """The derived exponents where the law has them, else its parameters."""
+    known = fit.tree["headline"].data_vars
+    names = [n for n in ("a",) if n in fit.law.derived and n in known]
+    if names:
+        return [*names, *(p.name for p in fit.law.parameters if p.name == fit.law.floor)]
+    return [p.name for p in fit.law.parameters if p.name in known and not p.dims and not p.over]
+
+
+def allocation_lines(allocation: Allocation) -> list[str]:
+    """One line a budget: what to train, on how much, how sure, and what else would do as well."""
+    lines = [f"Compute-optimal allocation ({allocation.cost})"]
+    for entry in allocation.to_json():
+        n, d, t, loss, near = (entry[k] for k in ("params", "tokens", "tokens_per_param", "loss", "near_optimal"))
+        ratio = entry["extrapolation_ratio"]
+        far = f"  {ratio:.3g}× the largest run" + (": mostly the law's form" if ratio > FAR else "")
+        lines += [
+            f"  {entry['flops']:.3g} FLOP{far}",
+            f"    parameters  {interval(n['median'], n['lower'], n['upper'])}; "
+            f"within 0.1 % of the best loss: {short(near['lower'])} to {short(near['upper'])}",
+            f"    tokens      {interval(d['median'], d['lower'], d['upper'])}, "
+            f"{interval(t['median'], t['lower'], t['upper'])} a parameter",
+            f"    loss        {loss['median']:.3f} ({loss['lower']:.3f} to {loss['upper']:.3f}) {allocation.loss_unit}",
+        ]
+    return [*lines, *(f"  note: {note}" for note in allocation.notes)]
+
+
+def summary_lines(fit: Fit) -> list[str]:
+    """Every reported quantity with its Monte Carlo quality, aligned."""
+    frame = fit.summary()
+    head = ["", "median", f"{fit.prob:.0%} interval", "mean", "sd", "MCSE", "bulk", "tail", "R-hat"]
+    rows = [
+        [
+            str(name),
+            f"{r['median']:.4g}",
+            f"{r['lower']:.4g} to {r['upper']:.4g}",
+            f"{r['mean']:.4g}",
+            f"{r['sd']:.2g}",
+            f"{r['mcse_mean']:.1g}",
+            f"{r['ess_bulk']:.0f}",
+            f"{r['ess_tail']:.0f}",
+            f"{r['r_hat']:.4f}",
+        ]
+        for name, r in frame.iterrows()
+    ]
+    return aligned([head, *rows])
+
+
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
+    """One line a finding: status, name, sentence."""
+    return aligned([[f.status, f.name, f.message] for f in findings])
+
+
+def law_lines(law: Law) -> list[str]:
+    """A law for the terminal: equation, inputs, parameters with priors, what it gives, what it cannot."""
+    lines = [f"{law.spec}: {law.title}", f"  {law.equation}", "", "Inputs"]
+    lines += aligned([["  " + i.name, i.unit, i.meaning, f"column {i.column}"] for i in law.inputs])
+    lines += ["", "Parameters and priors (in the law's unit: " + law.responses[0].unit + ")"]
+    rows = []
+    for p in (*law.parameters, *law.sampled):
+        at = "".join(f" at {axis} = {axis}0" for axis in (p.at or {}))
+        prior = f"{p.prior}{f', of its contribution{at}' if at else ''}" if p.prior else "computed"
+        rows.append(["  " + p.name, p.meaning, prior])
+    lines += aligned(rows)
+    if law.derived:
+        lines += ["", "Derived", *aligned([["  " + n, d.meaning] for n, d in law.derived.items()])]
+    for title, items in (("Nested with", law.relations), ("Not identified", law.unidentified)):
+        if items:
+            lines += ["", title, *(f"  {i}" for i in items)]
+    lines += ["", f"Valid for: {law.validity}", "Source: " + "; ".join(map(str, law.references))]
+    return lines
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as columns of equal width, the last one ragged."""
+    if not rows:
+        return []
+    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]) - 1)]
+    return ["  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[-1]]).rstrip() for r in rows]
+
+
+def forecast_lines(made: Forecast) -> list[str]:
+    """One block a point: the law's curve, and what one run would reach."""
+    lines = [f"{made.law} · {made.prob:.0%} credible intervals · {made.unit}"]
+    for entry in made.to_json():
+        at = ", ".join(f"{k} = {short(v, 3)}" for k, v in entry["inputs"].items())
+        lines.append(f"  {at} ({entry['extrapolation_ratio']:.3g}× the largest run)")
+        lines += aligned(
+            [
+                [f"    {kind}", f"{e['median']:.3f} ({e['lower']:.3f} to {e['upper']:.3f})", KINDS[kind]]
+                for kind in KINDS
+                if (e := entry.get(kind)) is not None
+            ]
+        )
+    return lines

@@ -1,0 +1,271 @@
+"""The command line as a script would use it: documents, exit codes, and nothing but the document on stdout."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import bayescale as bs
+from bayescale.cli import run
+
+Q = {
+    "mean",
+    "sd",
+    "median",
+    "lower",
+    "upper",
+    "model_lower",
+    "model_upper",
+    "mcse_mean",
+    "ess_bulk",
+    "ess_tail",
+    "r_hat",
+    "narrowness",
+    "prior_share",
+}
+I = {"median", "lower", "upper"}
+F = {"code", "name", "status", "value", "threshold", "message"}
+FIT_KEYS = {
+    "schema",
+    "law",
+    "options",
+    "noise",
+    "group",
+    "seed",
+    "prob",
+    "sampler",
+    "runs",
+    "parameters",
+    "derived",
+    "allocation",
+    "checks",
+    "audit",
+    "verdict",
+    "headline_source",
+    "seconds",
+    "versions",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A fit made by the command line, once."""
+    out = tmp_path_factory.mktemp("cli") / "fit"
+    assert run(["fit", "byte-ladder", "--group", "none", "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def document(capsys, arguments, code=0):
+    assert run(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1, "one document and nothing else"
+    return json.loads(captured.out)
+
+
+def test_fit_document_has_the_contract_s_keys(capsys):
+    made = document(capsys, ["fit", "byte-ladder", "--group", "none", "--json", "--flops", "1e15", "--flops", "1e16"])
+    assert FIT_KEYS <= set(made)
+    assert made["schema"] == "bayescale.fit/1" and made["law"] == "chinchilla" and made["group"] == []
+    assert {"source", "rows", "used", "n_groups", "sha256", "assumptions"} <= set(made["runs"])
+    assert (made["runs"]["rows"], made["runs"]["used"]) == (134, 30)
+    assert {"E", "A", "B", "alpha", "beta", "sigma", "nu"} <= set(made["parameters"])
+    assert {"a", "b", "G"} == set(made["derived"])
+    for quantity in (*made["parameters"].values(), *made["derived"].values()):
+        assert set(quantity) == Q
+    assert [e["flops"] for e in made["allocation"]] == [1e15, 1e16]
+    for entry in made["allocation"]:
+        assert all(set(entry[n]) == I for n in ("params", "tokens", "tokens_per_param", "loss"))
+        assert set(entry["near_optimal"]) == {"lower", "upper"}
+        assert entry["near_optimal"]["lower"] < entry["params"]["median"] < entry["near_optimal"]["upper"]
+    assert all(set(f) == F for f in (*made["checks"], *made["audit"]))
+    assert made["verdict"]["status"] in ("pass", "warn", "fail")
+    assert set(made["seconds"]) == {"read", "compile", "sample", "total"}
+    assert {"bayescale", "jax", "numpyro"} <= set(made["versions"])
+    assert made["headline_source"] == "posterior"
+
+
+def test_folder_holds_the_three_files(folder):
+    assert {p.name for p in folder.iterdir()} == {"posterior.nc", "fit.json", "runs.csv"}
+    made = json.loads((folder / "fit.json").read_text())
+    fit = bs.load_fit(folder)
+    assert made["derived"]["a"]["mean"] == fit.quantities()["a"].mean
+    again = bs.read_runs(folder / "runs.csv", loss_unit=made["loss_unit"])
+    assert list(again.values("loss")) == list(fit.runs.values("loss"))
+    assert pd.read_csv(folder / "runs.csv")["row"].tolist() == list(fit.runs.rows)
+
+
+def test_existing_folder_is_kept(folder, capsys):
+    before = (folder / "fit.json").read_bytes()
+    made = document(capsys, ["fit", "byte-ladder", "--out", str(folder), "--json"], code=2)
+    assert made["schema"] == "bayescale.error/1" and made["code"] == "BS-U002" and "--force" in made["remedy"]
+    assert (folder / "fit.json").read_bytes() == before
+
+
+def test_doctor_check_allocate_forecast(folder, capsys):
+    doctor = document(capsys, ["doctor", "byte-ladder", "--flops", "1e16", "--json"])
+    assert all(set(f) == F for f in doctor["findings"])
+    check = document(capsys, ["check", str(folder), "--json"])
+    assert check["converged"] and all(set(f) == F for f in check["checks"])
+    allocate = document(capsys, ["allocate", str(folder), "--flops", "1e15", "--json"])
+    assert allocate["allocation"][0]["flops"] == 1e15
+    point = document(capsys, ["forecast", str(folder), "--params", "1M", "--tokens", "100M", "--json"])
+    assert point["forecast"][0]["inputs"]["N"] == 1e6
+    assert set(point["forecast"][0]["new_group"]) == I
+
+
+def test_confounded_table_headlines_nothing(capsys):
+    made = document(capsys, ["fit", "pile-models", "--json", "--flops", "1e23"])
+    assert made["verdict"]["status"] == "fail" and made["headline_source"] == "none"
+    assert made["allocation"][0]["params"] == {"median": None, "lower": None, "upper": None}
+    assert any(f["code"] == "recipe-confounded" for f in made["design"])
+    assert run(["fit", "pile-models"]) == 0
+    shown = capsys.readouterr().out
+    assert "confounded" in shown and "No number is headlined" in shown and "parameters  " not in shown
+
+
+def test_laws_and_datasets(capsys):
+    laws = document(capsys, ["laws", "--json"])["laws"]
+    assert {"chinchilla", "power_law"} <= {law["name"] for law in laws}
+    one = document(capsys, ["laws", "chinchilla", "--json"])
+    assert 0.2 < one["implied_prior"]["a"]["lower"] < 0.3 < 0.7 < one["implied_prior"]["a"]["upper"] < 0.8
+    supported = document(capsys, ["laws", "--for", "byte-ladder", "--json"])["laws"]
+    by_name = {law["name"]: law for law in supported}
+    assert by_name["chinchilla"]["supported"] and by_name["data_constrained"]["missing"] == ["unique_tokens"]
+    assert {"byte-ladder", "pile-models"} <= {d["name"] for d in document(capsys, ["datasets", "--json"])["datasets"]}
+    assert run(["laws", "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| law |")
+
+
+@pytest.mark.parametrize(
+    "text, code, words",
+    [
+        ("params,tokens,loss\n1e8,2e9,3.1\n2e8,4e9,\n", "BS-R001", "row 3"),
+        ("params,tokens,loss\n1e8,2e9,3.1\n2e8,-4e9,2.9\n", "BS-R003", "tokens"),
+        ("params,tokens,loss\n" + "".join(f"{n}e8,2e10,{3 - n / 10}\n" for n in range(1, 12)), "BS-R017", "same D"),
+        ("params,tokens,loss\n" + "".join(f"{n}e8,{n}e9,{3 - n / 10}\n" for n in range(1, 12)), "BS-R018", "apart"),
+        ("params,tokens,loss\n1e8,2e9,3.1\n2e8,4e9,2.9\n3e8,1e10,2.7\n", "BS-R020", "3 rows"),
+        ("", "BS-R037", "empty"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_3(tmp_path, capsys, text, code, words):
+    file = tmp_path / "runs.csv"
+    file.write_text(text)
+    made = document(capsys, ["fit", str(file), "--json"], code=3)
+    assert made["schema"] == "bayescale.error/1" and made["code"] == code and made["remedy"]
+    assert run(["fit", str(file)]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Traceback" not in captured.err
+    message = captured.err.strip().splitlines()[-1]
+    assert message.startswith("Error: ") and words in message and code in message and "runs.csv" in message
+
+
+@pytest.mark.parametrize(
+    "arguments, code",
+    [
+        (["fit"], 2),
+        (["fit", "byte-ladder", "--chains", "many"], 2),
+        (["fit", "byte-ladder", "--law", "chinchila"], 2),
+        (["fit", "byte-ladder", "--fix", "E"], 2),
+        (["fit", "byte-ladder", "--prior", "alpha=gaussian(1,2)"], 2),
+        (["fit", "byte-lader"], 3),
+        (["fit", "missing.csv"], 3),
+        (["check", "nowhere"], 3),
+        (["forecast", "nowhere", "--params", "1e9"], 3),
+    ],
+)
+def test_exit_codes(capsys, arguments, code):
+    made = document(capsys, [*arguments, "--json"], code=code)
+    assert made["schema"] == "bayescale.error/1"
+    assert run(arguments) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_near_names_are_offered(capsys):
+    run(["fit", "byte-lader"])
+    assert "byte-ladder" in capsys.readouterr().err
+    run(["fit", "byte-ladder", "--law", "chinchila"])
+    assert "chinchilla" in capsys.readouterr().err
+
+
+def test_questions_that_a_fit_cannot_answer(folder, capsys):
+    made = document(capsys, ["forecast", str(folder), "--json"], code=3)
+    assert "--params" in made["remedy"]
+
+
+def test_not_converged_is_exit_4_with_the_results(tmp_path, capsys, monkeypatch):
+    import bayescale.inference
+
+    monkeypatch.setattr(bayescale.inference, "ESCALATION", ((0.9, 1),))
+    out = tmp_path / "fit"
+    arguments = ["fit", "byte-ladder", "--group", "none", "--draws", "20", "--chains", "2", "--out", str(out)]
+    made = document(capsys, [*arguments, "--json"], code=4)
+    assert not made["converged"] and made["headline_source"] == "none" and (out / "posterior.nc").exists()
+    assert document(capsys, ["check", str(out), "--json"], code=4)["status"] == "fail"
+
+
+def test_terminal_output_is_short_and_states_the_probability(folder, capsys):
+    run(["fit", "byte-ladder", "--group", "none", "--prob", "0.8"])
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) < 30
+    assert "80% credible intervals" in captured.out
+    run(["fit", "byte-ladder", "--group", "none", "--details", "--quiet"])
+    captured = capsys.readouterr()
+    assert captured.err == "" and "R-hat" in captured.out and "Assumptions" in captured.out
+
+
+def test_help_is_complete_and_loads_little():
+    code = (
+        "import sys\n"
+        "from bayescale.cli import run\n"
+        "code = run(['--help'])\n"
+        "print([m for m in ('jax', 'pandas', 'numpy', 'scipy', 'matplotlib') if m in sys.modules], code)\n"
+    )
+    env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stdout + done.stderr
+    assert "\x1b" not in done.stdout
+    for command in "fit doctor check laws datasets allocate forecast".split():
+        assert command in done.stdout
+
+
+def interrupt_after(share_done):
+    """A stand-in for the progress bar at which somebody presses Ctrl-C."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar(progress, title):
+        def report(share, doing):
+            if doing == "sampling" and share > share_done:
+                raise KeyboardInterrupt
+
+        yield report
+
+    return bar
+
+
+def test_ctrl_c_keeps_a_usable_partial_posterior(tmp_path, capsys, monkeypatch):
+    import bayescale.inference
+
+    monkeypatch.setattr(bayescale.inference, "progress_bar", interrupt_after(0.5))
+    out = tmp_path / "fit"
+    arguments = ["fit", "byte-ladder", "--group", "none", "--draws", "4000", "--out", str(out), "--json"]
+    made = document(capsys, arguments, code=130)
+    assert made["verdict"]["status"] == "fail" and "Interrupted" in made["verdict"]["lines"][0]
+    assert made["headline_source"] == "none"
+    fit = bs.load_fit(out)
+    assert fit.info["interrupted"] and 100 < fit.tree["posterior"].sizes["draw"] < 4000
+
+
+def test_ctrl_c_in_warm_up_writes_nothing(tmp_path, capsys, monkeypatch):
+    import bayescale.inference
+
+    def bar(progress, title):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bayescale.inference, "progress_bar", bar)
+    assert run(["fit", "byte-ladder", "--out", str(tmp_path / "fit"), "--quiet"]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,432 @@
+"""Figures: what is drawn is what the posterior says, in the Axes that were given, with units and probability."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.collections import LineCollection, PolyCollection
+
+import bayescale as bs
+from bayescale.allocation import cost_named
+from bayescale.laws import find_law
+from bayescale.plots import (
+    plot_fit,
+    plot_frontier,
+    plot_groups,
+    plot_isoflop,
+    plot_loss_contour,
+    plot_prior_posterior,
+    plot_residuals,
+)
+from bayescale.plots.budgets import frontier_bands, isoflop_curves, loss_surface
+from bayescale.plots.comparisons import density, group_effects, residual_table, scalars
+from bayescale.plots.draws import thinned
+from bayescale.plots.style import SparseLog, count_label, percent, power_label
+
+#: Functions of one Axes, and what their labels must say.
+SINGLE = {
+    plot_isoflop: ("model size N (parameters)", "loss (nats/byte)"),
+    plot_frontier: ("training compute C (FLOP)", "optimal model size N (parameters)"),
+    plot_loss_contour: ("model size N (parameters)", "training data D (tokens)"),
+    plot_residuals: ("training compute C (FLOP)", "residual (%)"),
+    plot_groups: ("effect on the loss (%)", ""),
+}
+BUDGETED = (plot_isoflop, plot_frontier, plot_loss_contour)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def fitted(ladder_fit):
+    """The ladder's fit with 1000 of its draws, so that figures are quick."""
+    groups = {k: v.to_dataset() for k, v in ladder_fit.tree.children.items()}
+    few = thinned(ladder_fit, 1000).tree
+    groups |= {name: few[name].to_dataset() for name in ("posterior", "headline")}
+    return replace(ladder_fit, tree=xr.DataTree.from_dict(groups))
+
+
+@pytest.fixture(scope="module")
+def draws(fitted):
+    """The draws behind a figure."""
+    return {str(k): v.to_numpy().ravel() for k, v in fitted.tree["headline"].data_vars.items()}
+
+
+def new_ax():
+    return pyplot.subplots(figsize=(3.3, 2.6), layout="constrained")[1]
+
+
+def legend_text(ax):
+    made = ax.get_legend()
+    return " | ".join(t.get_text() for t in [made.get_title(), *made.get_texts()])
+
+
+def chinchilla_loss(p, N, D):
+    return p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"]
+
+
+@pytest.mark.parametrize("plot", SINGLE, ids=lambda f: f.__name__)
+def test_draws_in_the_axes_given_with_units_and_probability(plot, fitted):
+    ax = new_ax()
+    figures = pyplot.get_fignums()
+    assert plot(fitted, ax=ax, prob=0.8) is ax
+    assert pyplot.get_fignums() == figures
+    assert ax.figure.axes == [ax]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == SINGLE[plot]
+    assert "80%" in legend_text(ax)
+    ax.figure.canvas.draw()
+
+
+def test_makes_a_figure_when_none_is_given(fitted):
+    ax = plot_groups(fitted)
+    assert pyplot.get_fignums() == [ax.figure.number]
+    assert "90% credible" in legend_text(ax)
+
+
+def test_changes_no_setting_and_shows_nothing(fitted, monkeypatch):
+    monkeypatch.setattr(pyplot, "show", lambda *a, **k: pytest.fail("a figure was shown"))
+    before = dict(matplotlib.rcParams)
+    for plot in (plot_groups, plot_fit, plot_frontier):
+        plot(fitted)
+    plot_prior_posterior(fitted, ["E"])
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_needs_no_display_and_is_loaded_on_demand():
+    code = (
+        "import sys, bayescale\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "from bayescale.plots.style import new_axes\n"
+        "new_axes(None).figure.canvas.draw()\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_thinning_keeps_every_kth_draw(ladder_fit):
+    whole, few = ladder_fit.tree["posterior"]["alpha"], thinned(ladder_fit, 1000).tree["posterior"]["alpha"]
+    step = -(-whole.size // 1000)
+    assert few.size <= 1000 and np.array_equal(few, whole[:, ::step])
+    assert thinned(ladder_fit, whole.size).tree["posterior"]["alpha"].size == whole.size
+
+
+# IsoFLOP curves.
+
+
+def test_isoflop_curves_are_quantiles_of_the_law_along_the_tables_own_cost(fitted, draws):
+    found = isoflop_curves(fitted)
+    rule = cost_named("table", fitted.runs)
+    assert found.cost == rule
+    budgets = found.optimum["budget"].to_numpy()
+    assert np.allclose(budgets, [3e12, 1e13, 3e13, 1e14, 3e14], rtol=0.01)
+    for budget, curve in found.curves.groupby("budget"):
+        for _, row in curve.iloc[[0, 30, -1]].iterrows():
+            assert rule.flops(row["params"], row["tokens"]) == pytest.approx(budget, rel=1e-9)
+            loss = chinchilla_loss(draws, row["params"], row["tokens"])
+            assert np.quantile(loss, [0.5, 0.05, 0.95]) == pytest.approx(
+                row[["median", "lower", "upper"]].to_numpy(), rel=1e-9
+            )
+        # The optimum marked is where the curve drawn is lowest, to the grid's step.
+        best = found.optimum.loc[found.optimum["budget"] == budget, "params_median"].item()
+        lowest = curve["params"].to_numpy()[curve["median"].argmin()]
+        step = np.log(curve["params"].iloc[1] / curve["params"].iloc[0])
+        assert abs(np.log(best / lowest)) < 2 * step
+
+
+def test_isoflop_draws_every_run_at_its_budget(fitted):
+    ax = plot_isoflop(fitted, new_ax())
+    bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert len(bands) == 5
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in dots) == len(fitted.runs)
+    assert [t.get_text() for t in ax.texts] == [power_label(b) for b in (3e14, 1e14, 3e13, 1e13, 3e12)]
+
+
+def test_isoflop_keeps_runs_of_no_budget_and_draws_budgets_without_runs(fitted):
+    found = isoflop_curves(fitted, [1e15, 1e13])
+    assert list(found.optimum["budget"]) == [1e13, 1e15]
+    ladder = fitted.runs.values("budget")
+    assert np.array_equal(found.runs["budget"].notna(), ladder == 1e13)
+    ax = plot_isoflop(fitted, new_ax(), [1e15, 1e13])
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in dots) == len(fitted.runs)
+
+
+def test_isoflop_asks_for_budgets_where_the_table_has_none(fitted):
+    constant = fitted.tree["constant_data"].to_dataset().drop_vars(["budget", "level_of_budget"])
+    spread = np.geomspace(1, 3, constant.sizes["row"])
+    constant = constant.assign(flops=constant["flops"] * spread, tokens=constant["tokens"] * spread)
+    groups = {k: v.to_dataset() for k, v in fitted.tree.children.items()}
+    other = replace(fitted, tree=xr.DataTree.from_dict({**groups, "constant_data": constant}))
+    with pytest.raises(bs.NotFittedFor, match=r"budgets=\["):
+        plot_isoflop(other)
+
+
+# The frontier.
+
+
+@pytest.mark.parametrize("quantity", ["params", "tokens", "tokens_per_param", "loss"])
+def test_frontier_bands_are_quantiles_of_the_draws(quantity, fitted, draws):
+    found = frontier_bands(fitted, [1e15, 1e17], quantity, prob=0.8)
+    assert found.bands["flops"].iloc[0] == pytest.approx(found.smallest)
+    assert found.bands["flops"].iloc[-1] == pytest.approx(1e17)
+    at_largest = found.bands.iloc[[np.abs(np.log(found.bands["flops"] / found.largest)).argmin()]]
+    assert at_largest["flops"].item() == pytest.approx(found.largest)
+    names = ["median", "lower50", "upper50", "lower", "upper"]
+    # Exact where the allocation was computed; between, quantiles of 1000 draws have kinks that a curve smooths over.
+    for table, rel in ((found.asked, 1e-9), (found.bands.iloc[[0, -1]], 1e-9), (at_largest, 1e-9), (found.bands, 0.01)):
+        for _, row in table.iterrows():
+            N = draws["G"] * (row["flops"] / 6) ** draws["a"]
+            D = row["flops"] / (6 * N)
+            values = {"params": N, "tokens": D, "tokens_per_param": D / N, "loss": chinchilla_loss(draws, N, D)}
+            expected = np.quantile(values[quantity], [0.5, 0.25, 0.75, 0.1, 0.9])
+            assert row[names].to_numpy(float) == pytest.approx(expected, rel=rel)
+    if quantity == "loss":
+        assert "near_lower" not in found.bands
+    else:
+        middle = found.bands["median"]
+        assert ((found.bands["near_lower"] < middle) & (middle < found.bands["near_upper"])).all()
+
+
+def test_frontier_marks_what_lies_beyond_the_runs(fitted):
+    ax = plot_frontier(fitted, new_ax(), 1e17)
+    bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert len(bands) == 4
+    seen, beyond = bands[:2], bands[2:]
+    found = frontier_bands(fitted, 1e17)
+    for inside, outside in zip(seen, beyond, strict=True):
+        assert inside.get_alpha() > outside.get_alpha()
+        assert inside.get_paths()[0].vertices[:, 0].max() == pytest.approx(found.largest)
+        assert outside.get_paths()[0].vertices[:, 0].min() == pytest.approx(found.largest)
+    wide = np.concatenate([bands[0].get_paths()[0].vertices, bands[2].get_paths()[0].vertices])
+    assert wide[:, 1].min() == pytest.approx(found.bands["lower"].min())
+    assert wide[:, 1].max() == pytest.approx(found.bands["upper"].max())
+    assert any(np.ptp(line.get_xdata()) == 0 and line.get_xdata()[0] == found.largest for line in ax.lines)
+    text = legend_text(ax)
+    assert all(part in text for part in ("50% credible", "90% credible", "within 0.1% of best", "largest run"))
+
+
+@pytest.mark.parametrize("plot", BUDGETED, ids=lambda f: f.__name__)
+def test_a_fit_that_may_not_be_headlined_is_drawn_only_on_request(plot, fitted):
+    checks = [{**c, "status": "fail"} if c["code"] == "ess-bulk" else c for c in fitted.info["checks"]]
+    failed = fitted.with_info(headline_source="none", checks=checks)
+    with pytest.raises(bs.NotFittedFor, match="draws='posterior'"):
+        plot(failed)
+    assert not pyplot.get_fignums()
+    assert "checks failed: ess-bulk" in legend_text(plot(failed, new_ax(), draws="posterior"))
+
+
+@pytest.mark.parametrize("plot", BUDGETED, ids=lambda f: f.__name__)
+def test_a_law_without_an_optimum_is_refused(plot, fitted):
+    with pytest.raises(bs.NotFittedFor, match="no compute-optimal model size"):
+        plot(replace(fitted, law=find_law("power_law")))
+
+
+def test_widened_draws_are_called_adjusted(fitted):
+    text = legend_text(plot_frontier(fitted.with_info(headline_source="bayesbag"), new_ax()))
+    assert "90% adjusted" in text and "credible" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"quantity": "speed"}, "no 'speed'"), ({"flops": -1.0}, "positive"), ({"flops": []}, "positive")],
+)
+def test_frontier_refuses_what_it_cannot_draw(options, message, fitted):
+    with pytest.raises(bs.NotFittedFor, match=message):
+        plot_frontier(fitted, **options)
+
+
+# The loss over sizes and tokens.
+
+
+def test_loss_surface_is_the_median_of_the_law(fitted):
+    found = loss_surface(fitted, points=12)
+    few = {k: v for k, v in thinned(fitted, 500).draws().items() if v.ndim == 1}
+    for i, j in ((0, 0), (3, 7), (11, 11)):
+        loss = chinchilla_loss(few, found.params[j], found.tokens[i])
+        assert found.loss[i, j] == pytest.approx(np.median(loss), rel=1e-9)
+    path = found.frontier
+    assert np.allclose(6 * path["params_median"] * path["tokens_at_median"], path["flops"])
+
+
+def test_loss_contour_holds_every_run(fitted):
+    ax = plot_loss_contour(fitted, new_ax())
+    for column, (low, high) in (("params", ax.get_xlim()), ("tokens", ax.get_ylim())):
+        values = fitted.runs.values(column)
+        assert low < values.min() and values.max() < high
+
+
+# Runs against the law.
+
+
+def test_residuals_are_distances_from_the_median_curve(fitted, draws):
+    found = residual_table(fitted)
+    runs = fitted.runs
+    curve = chinchilla_loss(draws, runs.values("params")[:, None], runs.values("tokens")[:, None])
+    median = np.median(curve, axis=1)
+    assert found.table["median"].to_numpy() == pytest.approx(median, rel=1e-9)
+    assert found.table["residual"].to_numpy() == pytest.approx(100 * (runs.values("loss") / median - 1), rel=1e-9)
+    assert found.unit == "%"
+    assert (found.table["lower"] < found.table["median"]).all() and (found.table["median"] < found.table["upper"]).all()
+
+
+def test_residual_band_holds_its_share_of_noise_and_groups(fitted, draws):
+    low, high = residual_table(fitted, prob=0.8).band
+    rng = np.random.default_rng(5)
+    size = (100, len(draws["sigma"]))
+    deviation = draws["sigma"] * rng.standard_t(draws["nu"], size)
+    for column in fitted.group:
+        deviation = deviation + draws[f"tau_{column}"] * rng.standard_normal(size)
+    inside = np.mean((100 * np.expm1(deviation) > low) & (100 * np.expm1(deviation) < high))
+    # The band's own ends come from 8,000 simulated deviations: 0.015 is over three of its standard errors.
+    assert inside == pytest.approx(0.8, abs=0.015)
+
+
+def test_fit_draws_two_panels_in_the_axes_given(fitted):
+    axes = pyplot.subplots(2, 1, layout="constrained")[1]
+    out = plot_fit(fitted, axes, prob=0.8)
+    assert list(out) == list(axes)
+    assert axes[0].get_ylabel() == "loss (nats/byte)"
+    assert axes[1].get_ylabel() == "residual (%)"
+    assert axes[1].get_xlabel() == "training compute C (FLOP)"
+    assert "80% predictive" in legend_text(axes[0]) and "80% noise + groups" in legend_text(axes[1])
+    bars = next(c for c in axes[0].collections if isinstance(c, LineCollection))
+    table = residual_table(fitted, prob=0.8).table
+    assert np.array_equal([s[:, 1] for s in bars.get_segments()], table[["lower", "upper"]].to_numpy())
+    with pytest.raises(bs.NotFittedFor, match="2 panels need as many Axes, got 1"):
+        plot_fit(fitted, new_ax())
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [
+        ("params", "model size N (parameters)"),
+        ("tokens_per_param", "tokens per parameter D/N"),
+        ("lr", "lr"),
+        ("run", "run"),
+    ],
+)
+def test_residuals_against_any_column(column, label, fitted):
+    ax = plot_residuals(fitted, column, new_ax())
+    assert ax.get_xlabel() == label
+    (dots,) = [c for c in ax.collections if len(c.get_offsets()) == len(fitted.runs)]
+    assert np.asarray(dots.get_offsets())[:, 1] == pytest.approx(residual_table(fitted).table["residual"].to_numpy())
+
+
+def test_residuals_against_a_missing_column(fitted):
+    with pytest.raises(bs.RunsError, match="no column 'colour'"):
+        plot_residuals(fitted, "colour")
+    assert not pyplot.get_fignums()
+
+
+def test_a_law_with_an_exact_likelihood_is_held_against_its_replicates(fitted):
+    def likelihood(loss, N, D, E, A, B, alpha, beta):
+        return 0.0
+
+    exact = replace(fitted, law=replace(fitted.law, likelihood=likelihood))
+    found = residual_table(exact)
+    replicated = fitted.tree["posterior_predictive"]["loss"].to_numpy()
+    assert found.table["median"].to_numpy() == pytest.approx(np.median(replicated, axis=(0, 1)))
+    assert found.band is None
+    assert plot_fit(exact).shape == (2,)
+
+
+# Groups.
+
+
+def test_groups_draw_every_level_with_its_interval(fitted):
+    table, unit = group_effects(fitted)
+    assert unit == "%" and list(table["column"].unique()) == list(fitted.group)
+    for column in fitted.group:
+        effect = 100 * np.expm1(fitted.tree["posterior"][f"u_{column}"].to_numpy())
+        expected = np.quantile(effect, [0.5, 0.05, 0.95], axis=(0, 1)).T
+        assert table.loc[table["column"] == column, ["median", "lower", "upper"]].to_numpy() == pytest.approx(expected)
+    ax = plot_groups(fitted, new_ax())
+    bars = [s for c in ax.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+    assert len(bars) == len(table) == len(ax.get_yticks())
+    assert [t.get_text() for t in ax.get_yticklabels()][:2] == ["32.8k", "48.6k"]
+
+
+def test_groups_that_were_not_fitted_name_the_remedy(fitted):
+    with pytest.raises(bs.NotFittedFor, match='group="auto"'):
+        plot_groups(fitted.with_info(group=[]))
+
+
+# Prior against posterior.
+
+
+def test_prior_posterior_shows_parameters_and_the_first_derived_quantity(fitted):
+    names = list(scalars(fitted))
+    assert names[:5] == ["E", "A", "B", "alpha", "beta"]
+    assert set(names[5:]) == {"a", "sigma", "nu", "tau_params", "tau_budget"}
+
+
+def test_prior_posterior_draws_medians_and_intervals(fitted):
+    axes = pyplot.subplots(1, 3, layout="constrained")[1]
+    out = plot_prior_posterior(fitted, ["E", "A_ref"], axes, prob=0.8)
+    assert list(out) == list(axes[:2])
+    assert axes[0].get_xlabel() == "$E$ (nats/byte)" and axes[1].get_xscale() == "log"
+    assert "80% credible" in legend_text(axes[0])
+    sides = (fitted.tree["prior"], fitted.tree["headline"])
+    for ax, name in zip(out, ("E", "A_ref"), strict=True):
+        intervals = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1]
+        for interval, side in zip(intervals, sides, strict=True):
+            assert interval == pytest.approx(np.quantile(side[name].to_numpy(), [0.1, 0.9]))
+        heights = [line.get_ydata().max() for line in ax.lines if len(line.get_xdata()) > 100]
+        assert heights == pytest.approx([1, 1])
+
+
+def test_prior_posterior_refuses_unknown_and_fixed_names(fitted):
+    with pytest.raises(bs.NotFittedFor, match="Did you mean alpha"):
+        plot_prior_posterior(fitted, ["alfa"])
+    groups = {k: v.to_dataset() for k, v in fitted.tree.children.items()}
+    for name in ("prior", "posterior", "headline"):
+        groups[name] = groups[name].assign(E=0 * groups[name]["E"] + 0.5)
+    fixed = replace(fitted, tree=xr.DataTree.from_dict(groups))
+    assert "E" not in scalars(fixed)
+    with pytest.raises(bs.NotFittedFor, match="'E' was fixed"):
+        plot_prior_posterior(fixed, ["E"])
+    with pytest.raises(bs.NotFittedFor, match="2 panels need as many Axes, got 1"):
+        plot_prior_posterior(fitted, ["alpha", "beta"], [new_ax()])
+
+
+def test_density_does_not_leak_past_a_bound():
+    x = np.random.default_rng(0).uniform(0, 1, 4000)
+    grid = np.linspace(-0.5, 1.5, 401)
+    values = density(x, grid, 0.0, 1.0)
+    assert (values[(grid < 0) | (grid > 1)] == 0).all()
+    # 4,000 uniform draws: an estimate that leaked would be 0.5 at the ends.
+    assert values[(grid >= 0) & (grid <= 1)] == pytest.approx(1, abs=0.2)
+
+
+# Numbers on the page.
+
+
+def test_numbers_are_written_as_people_write_them():
+    assert [count_label(x) for x in (20, 3e3, 3e5, 1e6, 7e10, 1.4e12)] == ["20", "3k", "300k", "1M", "70B", "1.4T"]
+    assert power_label(1e15) == "$10^{15}$" and power_label(3e15) == r"$3\times10^{15}$"
+    assert [percent(p) for p in (0.9, 0.5, 0.995, 0.001)] == ["90%", "50%", "99.5%", "0.1%"]
+
+
+@pytest.mark.parametrize("high", [2.0, 10.0, 300.0, 1e6, 1e15])
+def test_a_log_axis_has_a_few_ticks_whatever_its_range(high):
+    ax = new_ax()
+    ax.set_xscale("log")
+    ax.set_xlim(1, high)
+    ticks = [t for t in SparseLog(ax, "x")() if 1 <= t <= high]
+    assert 2 <= len(ticks) <= 7
