@@ -18,9 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def layer(path):
-    """The position of a file in the order; the package's own `__init__` sees everything."""
+    """The position of a file in the order; the package's own `__init__` and `__main__` see everything."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return len(ORDER) if first == "__init__" else ORDER.index(first)
+    return len(ORDER) if first in ("__init__", "__main__") else ORDER.index(first)
 
 
 def imported(tree):

@@ -122,23 +122,27 @@ def fit(
         _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConverged)
-        result = fit_law(
-            law,
-            runs,
-            seed=seed,
-            noise=noise,
-            group=group,
-            sampler=sampler,
-            chains=chains,
-            draws=draws,
-            prob=prob,
-            flops=_budgets(flops),
-            fix=numbers("--fix", fix),
-            tie=list(pairs("--tie", tie).items()),
-            priors=pairs("--prior", prior),
-            prior_only_ok=prior_only_ok,
-            progress=False if quiet or json else None,
-        )
+        try:
+            result = fit_law(
+                law,
+                runs,
+                seed=seed,
+                noise=noise,
+                group=group,
+                sampler=sampler,
+                chains=chains,
+                draws=draws,
+                prob=prob,
+                flops=_budgets(flops),
+                fix=numbers("--fix", fix),
+                tie=list(pairs("--tie", tie).items()),
+                priors=pairs("--prior", prior),
+                prior_only_ok=prior_only_ok,
+                progress=False if quiet or json else None,
+            )
+        except KeyboardInterrupt:  # before the first draw that could be kept
+            _say(["interrupted: nothing was written"], err=True)
+            raise typer.Exit(INTERRUPTED) from None
     baseline = _cross_check(result, runs)
     if baseline is not None:
         result = result.with_info(checks=[*result.info["checks"], baseline.__dict__])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bayescale.errors import BayescaleError, RunsError, nearest
-from bayescale.runs import Runs
+
+if TYPE_CHECKING:
+    from bayescale.runs import Runs
 
 
 def pairs(option: str, values: Sequence[str] | None) -> dict[str, str]:
