@@ -96,6 +96,7 @@ class Allocation:
     loss_unit: str
     source: str
     notes: tuple[str, ...] = ()
+    kind: str = "credible"
 
     @property
     def flops(self) -> np.ndarray:
@@ -158,7 +159,7 @@ class Allocation:
         )
 
     def __repr__(self) -> str:
-        lines = [f"<Allocation by {self.law}, {self.cost}, {self.prob:.0%} credible intervals"]
+        lines = [f"<Allocation by {self.law}, {self.cost}, {self.prob:.0%} {self.kind} intervals"]
         for entry in self.to_json():
             n, t = entry["params"], entry["tokens_per_param"]
             lines.append(
@@ -168,7 +169,7 @@ class Allocation:
         return "\n".join(lines) + ">"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.prob:.0%} credible intervals</p>{self.frame().to_html(float_format='%.4g', index=False)}"
+        return f"<p>{self.prob:.0%} {self.kind} intervals</p>{self.frame().to_html(float_format='%.4g', index=False)}"
 
 
 def allocate(
@@ -241,6 +242,7 @@ def allocate(
         runs.loss_unit,
         runs.source,
         tuple(notes),
+        fit.interval_kind(draws),
     )
 
 

@@ -76,6 +76,13 @@ CODES: dict[str, str] = {
     "ess-tail": "effective draws in the tails",
     "divergences": "divergent transitions",
     "e-bfmi": "energy mixing",
+    # Findings of the audit.
+    "effective-runs": "how many independent rows the rows of a group amount to",
+    "narrow-interval": "the interval against what leaving out groups of rows shows",
+    "law-unstable-in-compute": "whether both halves of the table by compute tell one law",
+    "unmodelled-groups": "residuals that share an effect which the model has none for",
+    "prior-held": "the prior's share in what is known",
+    "influence": "how far one run moves the answer",
     "early-stop": "whether the least-squares optimiser stopped early",
     "multi-start": "agreement of the least-squares starts",
     "baseline-agreement": "posterior against the least-squares cross-check",

@@ -43,6 +43,7 @@ class Forecast:
     law: str
     unit: str
     notes: tuple[str, ...] = ()
+    kind: str = "credible"
 
     def interval(self, kind: str) -> np.ndarray:
         """Median and ends of the equal-tailed interval, shape (3, points)."""
@@ -79,7 +80,7 @@ class Forecast:
         ]
 
     def __repr__(self) -> str:
-        lines = [f"<Forecast by {self.law} in {self.unit}, {self.prob:.0%} credible intervals"]
+        lines = [f"<Forecast by {self.law} in {self.unit}, {self.prob:.0%} {self.kind} intervals"]
         for entry in self.to_json():
             at = ", ".join(f"{k} = {v:.4g}" for k, v in entry["inputs"].items())
             parts = [
@@ -182,7 +183,9 @@ def forecast(
     if np.nanmax(ratio, initial=0) > FAR:
         notes.append(f"up to {np.nanmax(ratio):.0f} times beyond the largest run: mostly the law's form")
     unit = fit.info["loss_unit"] if predicted.name == "loss" else predicted.unit
-    return Forecast(dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes))
+    return Forecast(
+        dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws)
+    )
 
 
 def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

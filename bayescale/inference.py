@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -17,12 +18,15 @@ from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, wors
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model
-from bayescale.posterior import SCHEMA, Fit, make_tree
+from bayescale.narrowness import Examination, examine, widened
+from bayescale.posterior import SCHEMA, Fit, flattened, headline_of, make_tree
 from bayescale.runs import Runs
 from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
 
-#: What is tried when a check fails: a higher target acceptance and this many times the draws.
+#: What is tried in turn until the checks pass: a target acceptance and this many times the draws. Spreads of groups
+#: need small steps near zero: a run with a lower target would only have to be repeated.
 ESCALATION = ((0.9, 1), (0.95, 2), (0.99, 4))
+ESCALATION_WITH_GROUPS = ((0.98, 1), (0.99, 2), (0.998, 4))
 _PACKAGES = ("bayescale", "numpy", "scipy", "jax", "jaxlib", "numpyro", "xarray", "pandas", "arviz")
 
 
@@ -51,7 +55,9 @@ def fit(
 
     The doctor looks first and refuses what the design cannot answer. NUTS then samples in coordinates that are round
     near the posterior's mode; where a check fails it samples again with smaller steps and more draws. What still fails
-    is marked not converged.
+    is marked not converged. The intervals are then examined: against what leaving out groups of rows shows, between
+    the halves of the table by compute, and for the prior's share. Where an alarm goes off, the headline is widened to
+    what at least 10 clusters of rows show, or nothing is headlined.
 
     Parameters
     ----------
@@ -114,31 +120,40 @@ def fit(
         require_answerable(diagnosis, runs)
     model = build_model(law, runs, noise=noise, group=group, fix=fix, tie=tie, priors=informed, references=references)
     name, sample = sampler_named(sampler)
-    settings = Settings(chains, draws, warmup, ESCALATION[0][0], seed)
+    ladder = ESCALATION_WITH_GROUPS if model.groupings else ESCALATION
+    settings = Settings(chains, draws, warmup, ladder[0][0], seed)
     attempts: list[dict[str, Any]] = []
     result: Fit | None = None
     with progress_bar(progress, f"{law.spec} on {runs.source}") as report:
         drawn: Draws | None = None
-        for target, factor in ESCALATION:
+        for target, factor in ladder:
             drawn = sample(
                 model, longer(settings, target, factor), start=drawn.start if drawn else None, progress=report
             )
             report(1.0, "checking")
-            result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name)
-            failed = [f.code for f in result.checks if f.status == "fail"]
+            if drawn.stats["diverging"].any() and (target, factor) != ladder[-1] and not drawn.interrupted:
+                failed = ["divergences"]  # to be repeated whatever the other checks say
+            else:
+                result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name)
+                failed = [f.code for f in result.checks if f.status == "fail"]
             attempts.append(
                 {
                     "target_accept": target,
                     "draws": drawn.settings.draws,
                     "warmup": drawn.settings.warmup,
                     "gradients": drawn.gradients,
+                    "seconds": {k: float(v) for k, v in drawn.seconds.items()},
                     "failed": failed,
                 }
             )
             if not failed or drawn.interrupted:
                 break
-    assert result is not None and drawn is not None
-    seconds = {**{k: float(v) for k, v in drawn.seconds.items()}, "total": time.perf_counter() - began}
+        assert result is not None and drawn is not None
+        if result.converged and not drawn.interrupted:
+            report(1.0, "examining the intervals")
+            result = _examined(model, drawn, result)
+    seconds = {k: sum(a["seconds"][k] for a in attempts) for k in ("compile", "sample")}
+    seconds["total"] = time.perf_counter() - began
     result = result.with_info(attempts=attempts, seconds={"read": None, **seconds})
     if not result.converged:
         bad = "; ".join(f.message for f in result.checks if f.status == "fail")
@@ -226,10 +241,48 @@ def _assemble(
         headline_source="posterior" if answers and converged else "none",
         verdict={
             "status": "fail" if drawn.interrupted else worst(findings),
-            "lines": _verdict_lines(findings, drawn.interrupted),
+            "lines": _verdict_lines(findings, interrupted=drawn.interrupted),
         },
         budgets=list(budgets) if allocation is not None else [],
     )
+
+
+def _examined(model: Model, drawn: Draws, result: Fit) -> Fit:
+    """The fit with its intervals examined, and the headline that the examination allows."""
+    flat = drawn.flat.reshape(-1, drawn.flat.shape[-1])
+    found = examine(model, flat, _asked(result), seed=drawn.settings.seed)
+    source, widening = result.headline_source, None
+    tree = result.tree
+    if found.failed and source == "posterior":
+        if found.widen_by is not None and found.line is not None:
+            source = "sandwich"
+            widening = {"clusters": found.widen_by.name, "count": found.widen_by.count}
+            wide = widened(found.line, flat, found.widen_by, drawn.settings.seed).reshape(drawn.flat.shape)
+            tree = tree.copy()
+            tree["headline"] = type(tree)(headline_of(model, wide))
+        else:
+            source = "none"
+    findings = (*result.design, *result.checks, *found.findings)
+    return replace(result, tree=tree).with_info(
+        audit=[_finding(f) for f in found.findings],
+        narrowness=dict(found.narrowness),
+        prior_share=dict(found.prior_share),
+        windows=found.windows,
+        widening=widening,
+        headline_source=source,
+        verdict={"status": worst(findings), "lines": _verdict_lines(findings, found=found, source=source)},
+    )
+
+
+def _asked(result: Fit) -> dict[str, np.ndarray]:
+    """Draws of everything that is reported, allocations at the fit's budgets included, by name."""
+    asked = {n: x.reshape(-1) for n, x in flattened(result.tree["headline"].to_dataset())}
+    if budgets := result.info["budgets"]:
+        made = allocate(result, budgets, draws="posterior").dataset
+        for name in ("params", "tokens_per_param", "loss"):
+            for k, C in enumerate(budgets):
+                asked[f"{name} at {C:.3g}"] = np.asarray(made[name])[k].reshape(-1)
+    return asked
 
 
 def _finding(f: Finding) -> dict[str, Any]:
@@ -240,15 +293,38 @@ def _finding(f: Finding) -> dict[str, Any]:
     return document
 
 
-def _verdict_lines(findings: Sequence[Finding], interrupted: bool) -> list[str]:
-    """What a decision should know first: failures, then warnings, then that the rest passed."""
+def _verdict_lines(
+    findings: Sequence[Finding],
+    *,
+    interrupted: bool = False,
+    found: Examination | None = None,
+    source: str = "posterior",
+) -> list[str]:
+    """What a decision should know first, in at most ten lines: failures, what became of the headline, warnings."""
     lines = ["Interrupted: these are the draws so far, and nothing was headlined."] if interrupted else []
-    for status in ("fail", "warn"):
-        lines += [_sentence(f) for f in findings if f.status == status]
+    lines += [_sentence(f) for f in _ranked(findings, "fail")]
+    if found is not None and source == "sandwich" and found.widen_by is not None:
+        lines.append(
+            "Do not cite the posterior's own intervals: they assume one law and exact inputs. Those below are "
+            f"adjusted: widened to what leaving out one {found.widen_by.label} at a time shows ({found.widen_by.count} "
+            "of them)."
+        )
+    elif found is not None and found.failed:
+        lines.append("Nothing is headlined: too few groups of rows show how wide the intervals should be.")
+    lines += [_sentence(f) for f in _ranked(findings, "warn")]
     passed = sum(f.status == "pass" for f in findings)
     lines = lines[:9]
-    lines.append(f"{passed} of {len(findings)} checks passed; convergence says nothing about a wrong law or noise.")
+    lines.append(f"{passed} of {len(findings)} checks passed.")
     return lines
+
+
+#: Findings in the order of their weight in a decision; those not named come last.
+_WEIGHT = ("recipe-confounded", "law-unstable-in-compute", "narrow-interval", "unmodelled-groups", "prior-held")
+
+
+def _ranked(findings: Sequence[Finding], status: str) -> list[Finding]:
+    order = {code: k for k, code in enumerate(_WEIGHT)}
+    return sorted((f for f in findings if f.status == status), key=lambda f: order.get(f.code, len(order)))
 
 
 def _sentence(f: Finding) -> str:

@@ -25,8 +25,8 @@ def test_ladder_converges_on_every_reported_number(ladder_fit):
 
 def test_groups_of_the_tree(ladder_fit):
     wanted = (
-        "posterior headline sample_stats log_likelihood log_likelihood_group log_prior posterior_predictive prior "
-        "prior_predictive observed_data constant_data"
+        "posterior unconstrained_posterior headline sample_stats log_likelihood log_likelihood_group log_prior "
+        "posterior_predictive prior prior_predictive observed_data constant_data"
     ).split()
     assert set(wanted) == set(ladder_fit.tree.children)
     posterior = ladder_fit.tree["posterior"]

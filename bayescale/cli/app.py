@@ -200,7 +200,7 @@ def _detail_lines(result) -> list[str]:
     attempts = result.info["attempts"]
     return [
         "Checks",
-        *findings_lines((*result.design, *result.checks)),
+        *findings_lines((*result.design, *result.checks, *result.audit)),
         "",
         f"Priors, judged at {references}" if references else "Priors",
         *aligned(priors),
@@ -390,7 +390,7 @@ def allocate(
             }
         )
     else:
-        _say([f"{result.info['runs']['source']} · {made.law} · {made.prob:.0%} credible intervals"])
+        _say([f"{result.info['runs']['source']} · {made.law} · {made.prob:.0%} {made.kind} intervals"])
         _say(allocation_lines(made))
 
 

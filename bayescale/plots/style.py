@@ -206,8 +206,7 @@ def loss_label(fit: Fit) -> str:
 
 def interval_label(fit: Fit, prob: float, draws: str = "headline") -> str:
     """What an interval is called, with its probability: credible, or adjusted where draws were widened."""
-    adjusted = draws == "headline" and fit.headline_source in ("bayesbag", "sandwich")
-    return f"{percent(prob)} {'adjusted' if adjusted else 'credible'}"
+    return f"{percent(prob)} {fit.interval_kind(draws)}"
 
 
 def warning_of(fit: Fit) -> str | None:

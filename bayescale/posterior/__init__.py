@@ -11,7 +11,7 @@ from bayescale.posterior.fit import (
     load_fit,
     summarise,
 )
-from bayescale.posterior.tree import evaluate_draws, level_log_likelihood, make_tree, reported_names
+from bayescale.posterior.tree import evaluate_draws, headline_of, level_log_likelihood, make_tree, reported_names
 
 __all__ = [
     "SCHEMA",
@@ -22,6 +22,7 @@ __all__ = [
     "evaluate_draws",
     "finite",
     "flattened",
+    "headline_of",
     "level_log_likelihood",
     "load_fit",
     "make_tree",

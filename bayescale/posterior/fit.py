@@ -70,8 +70,9 @@ class Quantity:
 class Fit:
     """A posterior with its data, checks and verdict.
 
-    `tree` is an `xarray.DataTree` with the groups posterior, headline, sample_stats, log_likelihood,
-    log_likelihood_group, log_prior, posterior_predictive, prior, prior_predictive, observed_data and constant_data.
+    `tree` is an `xarray.DataTree` with the groups posterior, unconstrained_posterior, headline, sample_stats,
+    log_likelihood, log_likelihood_group, log_prior, posterior_predictive, prior, prior_predictive, observed_data and
+    constant_data.
     `info` is what the file's attribute holds: law, options, noise, groups, seed, references, checks, versions.
 
     Example:
@@ -114,14 +115,24 @@ class Fit:
         return tuple(Finding(**f) for f in self.info["design"])
 
     @property
+    def audit(self) -> tuple[Finding, ...]:
+        """What the examination of the intervals found, beyond the sampler's own checks."""
+        return tuple(Finding(**f) for f in self.info["audit"])
+
+    @property
     def verdict(self) -> Verdict:
         """The verdict over all checks."""
         return Verdict(self.info["verdict"]["status"], tuple(self.info["verdict"]["lines"]))
 
     @property
     def headline_source(self) -> str:
-        """Where headline draws come from: "posterior", or "none" when nothing may be headlined."""
+        """Where headline draws come from: "posterior", "sandwich" (widened), or "none": nothing may be headlined."""
         return self.info["headline_source"]
+
+    def interval_kind(self, draws: str = "headline") -> str:
+        """What intervals of a group of draws are called: credible, or adjusted where they were widened."""
+        widened = draws == "headline" and self.headline_source not in ("posterior", "stack", "none")
+        return "adjusted" if widened else "credible"
 
     @property
     def converged(self) -> bool:
@@ -158,17 +169,15 @@ class Fit:
         headline = dict(flattened(self.tree["headline"].to_dataset()))
         posterior = dict(flattened(self.tree["posterior"].to_dataset()))
         names = [n for n in posterior if n in headline]
-        return dict(
-            zip(
-                names,
-                summarise(
-                    np.stack([posterior[n] for n in names]),
-                    self.prob if prob is None else prob,
-                    np.stack([headline[n] for n in names]),
-                ),
-                strict=True,
-            )
+        made = summarise(
+            np.stack([posterior[n] for n in names]),
+            self.prob if prob is None else prob,
+            np.stack([headline[n] for n in names]),
         )
+        narrow, shares = self.info.get("narrowness", {}), self.info.get("prior_share", {})
+        return {
+            n: replace(q, narrowness=narrow.get(n), prior_share=shares.get(n)) for n, q in zip(names, made, strict=True)
+        }
 
     def summary(self, prob: float | None = None) -> pd.DataFrame:
         """A table of every reported quantity: mean, sd, median, equal-tailed credible interval, Monte Carlo quality.
@@ -178,7 +187,7 @@ class Fit:
         import pandas as pd
 
         rows = {name: q.__dict__ for name, q in self.quantities(prob).items()}
-        frame = pd.DataFrame.from_dict(rows, orient="index").drop(columns=["narrowness", "prior_share"])
+        frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
         frame.index.name = "quantity"
         frame.attrs["prob"] = self.prob if prob is None else prob
         return frame
@@ -222,7 +231,7 @@ class Fit:
         frame = self.summary()
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict.lines)
         head = f"<p><b>{html.escape(repr(self)[1:-1])}</b></p><ul>{lines}</ul>"
-        return f"{head}<p>{self.prob:.0%} credible intervals</p>{frame.to_html(float_format='%.4g')}"
+        return f"{head}<p>{self.prob:.0%} {self.interval_kind()} intervals</p>{frame.to_html(float_format='%.4g')}"
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:

@@ -63,6 +63,7 @@ def make_tree(model: Model, flat: np.ndarray, stats: Mapping[str, np.ndarray], r
     every = np.arange(PRIOR_DRAWS)
     groups = {
         "posterior": posterior,
+        "unconstrained_posterior": _coordinates(model, flat),
         "headline": posterior[reported_names(model, posterior)],
         "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}),
         "log_likelihood": xr.Dataset(
@@ -98,6 +99,27 @@ def reported_names(model: Model, posterior: xr.Dataset) -> list[str]:
     """What is summarised and checked: parameters, contributions, derived quantities, noise and spreads of groups."""
     hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
     return [str(n) for n in posterior.data_vars if n not in hidden]
+
+
+def _coordinates(model: Model, flat: np.ndarray) -> xr.Dataset:
+    """The standard-normal coordinates that were sampled: with the effects of groups, all that a refit needs."""
+    import xarray as xr
+
+    labels = [
+        slot.parameter.name if slot.size == 1 else f"{slot.parameter.name}[{k}]"
+        for slot in model.structure.coordinates.slots
+        for k in range(slot.size)
+    ]
+    z = flat[..., : model.structure.coordinates.dimension]
+    return xr.Dataset({"z": (("chain", "draw", "coordinate"), z)}, coords={"coordinate": labels})
+
+
+def headline_of(model: Model, flat: np.ndarray) -> xr.Dataset:
+    """What is reported, from draws of the flat vector, shape (chains, draws, dimension)."""
+    chains, draws, dimension = flat.shape
+    made = _parameters(model, evaluate_draws(model, flat.reshape(-1, dimension)), (chains, draws))
+    named = made[reported_names(model, made)]
+    return named.assign_coords(chain=np.arange(chains), draw=np.arange(draws))
 
 
 def _thinned(shape: tuple[int, int], thin: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
         lines.append("No number is headlined: the checks above do not back one. --details shows the model's own.")
         return lines
     quantities = fit.quantities()
-    lines.append(f"{fit.prob:.0%} credible intervals (equal-tailed)")
+    lines.append(f"{fit.prob:.0%} {fit.interval_kind()} intervals (equal-tailed)")
     for name in _headlined(fit):
         q, d = quantities[name], fit.law.derived.get(name)
         digits = max(3, decimals_for(q.mcse_mean))
@@ -156,7 +156,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def forecast_lines(made: Forecast) -> list[str]:
     """One block a point: the law's curve, and what one run would reach."""
-    lines = [f"{made.law} · {made.prob:.0%} credible intervals · {made.unit}"]
+    lines = [f"{made.law} · {made.prob:.0%} {made.kind} intervals · {made.unit}"]
     for entry in made.to_json():
         at = ", ".join(f"{k} = {short(v, 3)}" for k, v in entry["inputs"].items())
         lines.append(f"  {at} ({entry['extrapolation_ratio']:.3g}× the largest run)")

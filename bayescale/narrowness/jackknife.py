@@ -1,0 +1,67 @@
+"""How far answers move when groups of rows are left out.
+
+The posterior's spread says what rows that are independent given the model would leave open. The jackknife says what
+the rows themselves show: leave out a model size, a budget, a band of compute, and see how far the answer moves. Both
+agree when the model holds; how well they agree by chance depends on the design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bayescale.narrowness.clusters import Clusters
+from bayescale.narrowness.linearised import Linearised, Tables
+
+
+def leave_out(line: Linearised, tables: Tables, clusters: Clusters, gradients: np.ndarray) -> np.ndarray:
+    """How far quantities move as each cluster of rows is left out, shape (tables, quantities, clusters).
+
+    Without cluster g the estimate moves by (P + J - J_g)^-1 s_g, with s the rows' scores and J their information: by
+    Woodbury's identity a small system a cluster. `gradients` has the shape (quantities, dimension).
+    """
+    moves = np.empty((len(tables.score), len(gradients), clusters.count))
+    reach = tables.covariance @ gradients.T
+    for k, rows in enumerate(clusters.rows()):
+        slopes = line.slopes[rows]
+        inside = slopes @ tables.covariance @ slopes.T
+        mixed = np.eye(len(rows)) - inside * tables.information[:, None, rows]
+        weights = np.linalg.solve(mixed, slopes @ reach)
+        moves[:, :, k] = np.einsum("trq,tr->tq", weights, np.broadcast_to(tables.score[:, rows], weights.shape[:2]))
+    return moves
+
+
+def spread_of(moves: np.ndarray) -> np.ndarray:
+    """The leave-cluster-out standard deviation from moves whose last axis is the clusters."""
+    count = moves.shape[-1]
+    return np.sqrt((count - 1) / count * ((moves - moves.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+
+
+def model_spread(tables: Tables, gradients: np.ndarray) -> np.ndarray:
+    """The posterior's own standard deviation of quantities, shape (tables, quantities)."""
+    return np.sqrt(np.einsum("qi,tij,qj->tq", gradients, tables.covariance, gradients))
+
+
+def narrowness_of(line: Linearised, tables: Tables, clusters: Clusters, gradients: np.ndarray) -> np.ndarray:
+    """The leave-cluster-out standard deviation over the posterior's, shape (tables, quantities)."""
+    return spread_of(leave_out(line, tables, clusters, gradients)) / model_spread(tables, gradients)
+
+
+def gradients_of(z: np.ndarray, quantities: Mapping[str, np.ndarray], line: Linearised) -> tuple[list[str], np.ndarray]:
+    """The mean slope of each quantity (its log where positive) in the law's coordinates, by regression on the draws.
+
+    Quantities that the coordinates do not explain (noise, or without a smooth dependence) are left out.
+    """
+    own = z[:, line.positions] - z[:, line.positions].mean(axis=0)
+    names, slopes = [], []
+    for name, x in quantities.items():
+        y = np.log(x) if (x > 0).all() else np.asarray(x, float)
+        y = y - y.mean()
+        if not np.isfinite(y).all() or np.ptp(y) < 1e-12:
+            continue
+        g, *_ = np.linalg.lstsq(own, y, rcond=None)
+        if 1 - np.var(y - own @ g) / np.var(y) >= 0.5:
+            names.append(name)
+            slopes.append(np.concatenate([g, np.zeros(len(line.x) - line.inner)]))
+    return names, np.asarray(slopes).reshape(len(names), len(line.x))

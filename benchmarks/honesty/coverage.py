@@ -1,0 +1,181 @@
+"""Do the intervals cover, and do the alarms keep their promise? Fits of simulated tables with known truths.
+
+Each cell is a design (the inputs of besiroglu2024, or a part of them) and a truth for the noise and the groups. Truths
+of the law vary: alpha, beta ~ U(.2, .6), E ~ U(1.2, 2.2), contributions at the design's middle ~ U(.2, .5). Of every
+table the default fit is made, examined, and compared with its truth: coverage and width of the posterior's own 95 %
+interval and of the headline's, and which alarms went off.
+
+    python benchmarks/honesty/coverage.py --tables 400 --out coverage.json [--cell normal-240 …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import bayescale as bs
+from bayescale.model import build_model
+from bayescale.narrowness import examine, widened
+from bayescale.posterior import evaluate_draws
+from bayescale.sampling import Settings, sampler_named
+
+PROB = 0.95
+#: noise: (family, scale); groups: column → sd of its effects on log loss.
+TRUTHS = {
+    "normal": (("normal", 0.0045), {}),
+    "t4": (("t4", 0.0035), {}),
+    "size": (("normal", 0.0045), {"params": 0.0029}),
+    "budget": (("normal", 0.0045), {"budget": 0.0025}),
+    "size-strong": (("normal", 0.0030), {"params": 0.0060}),
+}
+ROWS = (240, 60, 25)
+
+
+def design(rows: int, rng: np.random.Generator) -> bs.Runs:
+    """The inputs of the replication's table; fewer rows are drawn from the 100 runs of least compute, or from all."""
+    runs = bs.load_runs("besiroglu2024")
+    if rows == len(runs):
+        return runs
+    pool = np.argsort(runs.values("flops"))[:100] if rows == 25 else np.arange(len(runs))
+    keep = np.zeros(len(runs), bool)
+    keep[rng.choice(pool, rows, replace=False)] = True
+    return runs.take(keep)
+
+
+def simulate(runs: bs.Runs, truth: str, rng: np.random.Generator) -> tuple[bs.Runs, dict[str, float]]:
+    """Losses of a law drawn at random, with noise and effects of groups on log loss."""
+    (family, scale), groups = TRUTHS[truth]
+    N, D, C = (runs.values(c) for c in ("params", "tokens", "flops"))
+    p = {"alpha": rng.uniform(0.2, 0.6), "beta": rng.uniform(0.2, 0.6), "E": rng.uniform(1.2, 2.2)}
+    A_ref, B_ref = rng.uniform(0.2, 0.5, 2)
+    N0, D0 = (float(np.exp(np.log(x).mean())) for x in (N, D))
+    p |= {"A": A_ref * N0 ** p["alpha"], "B": B_ref * D0 ** p["beta"]}
+    log_loss = np.log(p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"])
+    log_loss = log_loss + scale * (rng.standard_t(4, len(N)) if family == "t4" else rng.standard_normal(len(N)))
+    for column, sd in groups.items():
+        index, levels = runs.labels(column)
+        log_loss = log_loss + sd * rng.standard_normal(len(levels))[index]
+    p["a"] = p["beta"] / (p["alpha"] + p["beta"])
+    p["L10"] = loss_at(p, *target(p, 10 * C.max()))
+    return runs.with_columns({"loss": np.exp(log_loss)}), p
+
+
+def target(p, C):
+    """The compute-optimal N and D of a law at a budget."""
+    G = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
+    N = G * (C / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
+    return N, C / 6 / N
+
+
+def loss_at(p, N, D):
+    return p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"]
+
+
+def one(rows: int, truth: str, seed: int, group: str = "auto", noise: str = "student_t") -> dict:
+    """The outcome of one table."""
+    rng = np.random.default_rng([seed, rows, *truth.encode()])
+    runs, p = simulate(design(rows, rng), truth, rng)
+    model = build_model("chinchilla", runs, noise=noise, group=group)
+    _, sample = sampler_named("nuts")
+    drawn, seconds = None, time.perf_counter()
+    for accept in (0.95, 0.98, 0.99):
+        drawn = sample(
+            model,
+            Settings(draws=750, warmup=500, target_accept=accept, seed=seed),
+            start=drawn.start if drawn else None,
+        )
+        if not drawn.stats["diverging"].any():
+            break
+    assert drawn is not None
+    model = drawn.start.model
+    flat = drawn.flat.reshape(-1, drawn.flat.shape[-1])
+    optimum = target(p, 10 * runs.values("flops").max())
+
+    def quantities(flat):
+        values = evaluate_draws(model, flat)["values"]
+        known = {n: v for n, v in values.items() if v.ndim == 1}
+        return known | {"L10": loss_at(known, *optimum)}
+
+    own = quantities(flat)
+    found = examine(model, flat, own, seed=seed)
+    source = "posterior"
+    headline = own
+    if found.failed:
+        source = "none" if found.widen_by is None else "sandwich"
+        if found.widen_by is not None and found.line is not None:
+            headline = quantities(widened(found.line, flat, found.widen_by, seed))
+    ends = [(1 - PROB) / 2, (1 + PROB) / 2]
+    result = {
+        "seed": seed,
+        "divergences": int(drawn.stats["diverging"].sum()),
+        "alarms": [f.code for f in found.findings if f.status == "fail"],
+        "source": source,
+        "seconds": time.perf_counter() - seconds,
+        "intervals": {},
+    }
+    for name in ("alpha", "beta", "a", "E", "L10"):
+        result["intervals"][name] = {
+            "truth": float(p[name]),
+            "own": [float(x) for x in np.quantile(own[name], ends)],
+            "headline": [float(x) for x in np.quantile(headline[name], ends)],
+        }
+    return result
+
+
+def summary(cell: str, results: list[dict]) -> dict:
+    """Coverage with its Monte Carlo standard error, median widths, and the rate of every alarm."""
+    made: dict = {"cell": cell, "tables": len(results), "prob": PROB}
+    alarms = [bool(r["alarms"]) for r in results]
+    made["alarm"] = float(np.mean(alarms))
+    made["alarms"] = {c: float(np.mean([c in r["alarms"] for r in results])) for r in results for c in r["alarms"]}
+    made["divergent"] = float(np.mean([r["divergences"] > 0 for r in results]))
+    made["none"] = float(np.mean([r["source"] == "none" for r in results]))
+    for kind in ("own", "headline"):
+        for name in results[0]["intervals"]:
+            rows = [r["intervals"][name] for r in results]
+            inside = [i[kind][0] <= i["truth"] <= i[kind][1] for i in rows]
+            made[f"{kind} {name}"] = {
+                "coverage": float(np.mean(inside)),
+                "mcse": float(np.sqrt(max(np.mean(inside) * (1 - np.mean(inside)), 1e-4) / len(inside))),
+                "width": float(np.median([i[kind][1] - i[kind][0] for i in rows])),
+            }
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=400)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--group", default="auto")
+    parser.add_argument("--noise", default="student_t")
+    parser.add_argument("--cell", action="append", help="as normal-240; by default every truth and size")
+    parser.add_argument("--out", default="coverage.json")
+    chosen = parser.parse_args()
+    cells = chosen.cell or [f"{t}-{n}" for n in ROWS for t in TRUTHS]
+    document = {"group": chosen.group, "noise": chosen.noise, "cells": []}
+    for cell in cells:
+        truth, _, rows = cell.rpartition("-")
+        results = []
+        for seed in range(chosen.first, chosen.first + chosen.tables):
+            results.append(one(int(rows), truth, seed, chosen.group, chosen.noise))
+            if sys.stderr.isatty() or (seed + 1) % 50 == 0:
+                print(f"\r{cell}: {len(results)} of {chosen.tables}", end="", file=sys.stderr, flush=True)
+        made = summary(cell, results)
+        document["cells"].append(made)
+        print(f"\n{cell}: alarm {made['alarm']:.3f} {made['alarms']}", flush=True)
+        for kind in ("own", "headline"):
+            parts = [
+                f"{n} {made[f'{kind} {n}']['coverage']:.3f} ({made[f'{kind} {n}']['width']:.3g})"
+                for n in ("alpha", "a", "L10")
+            ]
+            print(f"  {kind:8} {'  '.join(parts)}", flush=True)
+        Path(chosen.out).write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
