@@ -56,6 +56,8 @@ _PUBLIC = {
     "forecasting": ("Forecast", "forecast"),
     "diagnostics": ("Diagnosis", "check", "doctor"),
     "inference": ("fit",),
+    "auditing": ("Audit", "Stability", "audit", "stability"),
+    "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
     "plots": (
         "plot_fit",
         "plot_frontier",
@@ -83,8 +85,10 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from bayescale.allocation import COSTS, Allocation, allocate
+    from bayescale.auditing import Audit, Stability, audit, stability
     from bayescale.baseline import least_squares
     from bayescale.datasets import DATASETS, load_runs
+    from bayescale.design import Judgement, RunsNeeded, judge, runs_needed
     from bayescale.diagnostics import Diagnosis, check, doctor
     from bayescale.errors import (
         Assumption,

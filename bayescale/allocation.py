@@ -231,8 +231,11 @@ def allocate(
         if np.max(np.abs(ratio - 1)) > 0.05:
             notes.append(
                 f"budgets are spent by C = 6ND, but the runs' own compute is {ratio.min():.2f} to {ratio.max():.2f} "
-                "times that: --cost table spends them as the runs did"
+                "times that; `bayescale allocate --cost table` spends them as the runs did"
             )
+    if max_params is not None and (bound := np.asarray(dataset["params"]) >= 0.999 * max_params).any():
+        shares = [f"{share:.0%} at {C:.3g}" for C, share in zip(budgets, bound.mean(axis=(1, 2)), strict=True)]
+        notes.append(f"the cap of {max_params:.3g} parameters binds in a share of the draws: {', '.join(shares)}")
     return Allocation(
         dataset,
         fit.prob if prob is None else prob,

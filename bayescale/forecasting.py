@@ -91,6 +91,9 @@ class Forecast:
             lines.append(f"  {at}: {'; '.join(parts)}")
         return "\n".join(lines) + ">"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{self.prob:.0%} {self.kind} intervals</p>{self.frame().to_html(float_format='%.4g', index=False)}"
+
 
 def forecast(
     fit: Fit,

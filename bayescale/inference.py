@@ -25,7 +25,7 @@ from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, 
 
 #: What is tried in turn until the checks pass: a target acceptance and this many times the draws. Spreads of groups
 #: need small steps near zero: a run with a lower target would only have to be repeated.
-ESCALATION = ((0.9, 1), (0.95, 2), (0.99, 4))
+ESCALATION = ((0.9, 1), (0.97, 2), (0.99, 4), (0.998, 4))
 ESCALATION_WITH_GROUPS = ((0.98, 1), (0.99, 2), (0.998, 4))
 _PACKAGES = ("bayescale", "numpy", "scipy", "jax", "jaxlib", "numpyro", "xarray", "pandas", "arviz")
 

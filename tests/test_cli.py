@@ -198,7 +198,8 @@ def test_questions_that_a_fit_cannot_answer(folder, capsys):
 def test_not_converged_is_exit_4_with_the_results(tmp_path, capsys, monkeypatch):
     import bayescale.inference
 
-    monkeypatch.setattr(bayescale.inference, "ESCALATION", ((0.9, 1),))
+    for ladder in ("ESCALATION", "ESCALATION_WITH_GROUPS"):
+        monkeypatch.setattr(bayescale.inference, ladder, ((0.9, 1),))
     out = tmp_path / "fit"
     arguments = ["fit", "byte-ladder", "--group", "none", "--draws", "20", "--chains", "2", "--out", str(out)]
     made = document(capsys, [*arguments, "--json"], code=4)

@@ -227,7 +227,7 @@ def test_too_short_a_run_escalates_and_says_so(ladder):
 
 
 def test_not_converged_is_never_silent(ladder):
-    with pytest.warns(bs.NotConverged, match="not converged after 3 attempts"):
+    with pytest.warns(bs.NotConverged, match="not converged after 4 attempts"):
         fit = bs.fit("chinchilla", ladder, group="none", draws=10, warmup=20, chains=2)
     assert not fit.converged and fit.verdict.status == "fail" and fit.headline_source == "none"
     assert "NOT CONVERGED" in repr(fit)

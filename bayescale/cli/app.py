@@ -159,7 +159,7 @@ def fit(
             lines += ["", *summary_lines(result), "", *_detail_lines(result)]
         _say(lines)
         if not quiet:
-            _say(["", *_next_steps(source, out, details)], style="dim", err=True)
+            _say(["", *_next_steps(result, out, details)], style="dim", err=True)
     if result.info["interrupted"]:
         raise typer.Exit(INTERRUPTED)
     if not result.converged:
@@ -213,11 +213,13 @@ def _detail_lines(result) -> list[str]:
     ]
 
 
-def _next_steps(source: str, out: str | None, details: bool) -> list[str]:
+def _next_steps(result, out: str | None, details: bool) -> list[str]:
     if out is not None:
-        return [f"Next: bayescale allocate {out} --flops 1e21, or bayescale forecast {out} --params 1e9 --tokens 2e10"]
+        budgets = result.info["budgets"]
+        again = f"bayescale allocate {out} --flops {10 * budgets[-1]:.3g}" if budgets else f"bayescale forecast {out}"
+        return [f"Next: {again}; bayescale audit {out} shows what the intervals rest on"]
     more = "" if details else "--details shows every parameter and check; "
-    return [f"Next: {more}--out DIR keeps the posterior for allocate and forecast"]
+    return [f"Next: {more}--out DIR keeps the posterior for audit, allocate and forecast"]
 
 
 @app.command()
@@ -296,6 +298,53 @@ def check(fit: FitPath, json: Json = False) -> None:
         _say([repr(result)[1:-1], *findings_lines(found)])
     if failed:
         raise typer.Exit(NOT_CONVERGED)
+
+
+@app.command()
+def audit(
+    fit: FitPath,
+    quantity: Annotated[
+        list[str] | None, typer.Option("--quantity", help="A number of the fit; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Are the intervals honest? Findings, answers by window of compute, and without groups of runs."""
+    from bayescale.auditing import audit as audit_fit, stability
+    from bayescale.errors import NotFittedFor
+    from bayescale.posterior import load_fit
+    from bayescale.tables import audit_lines
+
+    result = load_fit(fit)
+    found = audit_fit(result, quantity or ())
+    try:
+        windows = stability(result, quantity or ())
+    except NotFittedFor:  # a table without compute
+        windows = None
+    if json:
+        _document({**found.to_json(), "stability": windows.to_json() if windows else None})
+    else:
+        _say(audit_lines(found, windows))
+
+
+@app.command()
+def judge(
+    interval: Annotated[tuple[float, float], typer.Option("--interval", help="The published interval: LO HI.")],
+    rows: Annotated[int, typer.Option("--rows", help="How many runs it came from.")],
+    prob: Annotated[float, typer.Option("--prob", help="The probability that it states.")] = 0.8,
+    quantity: Annotated[str, typer.Option("--quantity", help="What it is of.")] = "a",
+    width: Annotated[float | None, typer.Option("--width", help="How wide runs like these leave it.")] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="A fit of such runs, in place of --width.")] = None,
+    json: Json = False,
+) -> None:
+    """How many runs would a published interval have needed?"""
+    from bayescale.design import judge as judge_interval
+    from bayescale.posterior import load_fit
+
+    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
+    if json:
+        _document(made.to_json())
+    else:
+        _say(list(made.lines))
 
 
 @app.command()

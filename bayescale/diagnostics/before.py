@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Two scales whose logs are tied by a line within this (natural-log) residual move together.
 RAY_WIDTH = 0.05
-#: Above this ratio no budget is answered unless the user insists.
+#: Above this ratio of a budget to the largest run nothing in the table bears on the answer: the verdict is fail.
 ABSURD = 1e3
 #: Share of the prior's standard deviation that a design leaves an exponent, at typical noise.
 WEAK, UNIDENTIFIED = 0.4, 0.7
@@ -387,7 +387,8 @@ def _compute(runs: Runs, flops: Sequence[float]) -> list[Finding]:
                 + (": under one decade the exponents lean on the prior" if decades < 1 else ""),
             )
         )
-        if product is not None and runs.has("flops"):
+        completed = any(n.code == "BS-R050" for n in runs.notes)
+        if product is not None and runs.has("flops") and not completed:
             ratio = C / product
             off = float(np.max(np.abs(ratio - 1)))
             findings.append(
@@ -398,7 +399,11 @@ def _compute(runs: Runs, flops: Sequence[float]) -> list[Finding]:
                     float(np.median(ratio)),
                     1.05,
                     f"the table's compute is {ratio.min():.2f} to {ratio.max():.2f} times 6ND"
-                    + (": allocations count 6ND unless --cost table is given" if off > 0.05 else ""),
+                    + (
+                        ": allocations count 6ND; `bayescale allocate --cost table` counts as the runs did"
+                        if off > 0.05
+                        else ""
+                    ),
                 )
             )
     for budget in flops:

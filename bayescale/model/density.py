@@ -11,6 +11,7 @@ import numpy as np
 from bayescale.law import Law, Prior, Response, argument_names
 from bayescale.model.coordinates import Coordinates
 from bayescale.model.grouping import Grouping
+from bayescale.model.programs import load_numpyro
 from bayescale.noise import LINKS, Noise
 
 #: A positive floor bends to zero over this share of its typical size.
@@ -243,7 +244,8 @@ class Structure:
         Every parameter is a deterministic site under its own name.
         """
         import jax.numpy as jnp
-        import numpyro
+
+        numpyro = load_numpyro()
         import numpyro.distributions as dist
 
         z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([self.coordinates.dimension]).to_event(1))
@@ -261,10 +263,9 @@ class Structure:
 
     def potential(self, flat, data, smooth: bool = False):
         """Minus the log joint density at a flat vector, as NumPyro computes it from the model."""
-        import numpyro  # before any of its submodules
+        load_numpyro()
         from numpyro.infer.util import potential_energy
 
-        del numpyro
         return potential_energy(self.numpyro_model, (data, smooth), {}, self.sites(flat))
 
     def sampler_potential(self, x, data, smooth: bool = False):

@@ -53,6 +53,16 @@ def compiled(key: Hashable, function: Callable[..., Any], *arguments: Any) -> An
         return _programs[full]
 
 
+def load_numpyro() -> Any:
+    """NumPyro, before any of its submodules; in a notebook its progress bars ask for widgets, which are not needed."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import numpyro
+    return numpyro
+
+
 def keep_on_disk() -> None:
     """Let JAX keep compiled programs in the user's cache folder, unless the session chose a folder itself.
 
@@ -107,7 +117,6 @@ def _fingerprint() -> str:
     import hashlib
 
     import jax
-    import numpyro
 
     features = ""
     try:
@@ -116,4 +125,4 @@ def _fingerprint() -> str:
     except OSError:
         features = platform.processor()
     host = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]
-    return f"jax{jax.__version__}-{metadata.version('jaxlib')}-numpyro{numpyro.__version__}-{host}"
+    return f"jax{jax.__version__}-{metadata.version('jaxlib')}-numpyro{metadata.version('numpyro')}-{host}"

@@ -7,6 +7,7 @@ from bayescale.narrowness.examination import (
     Examination,
     examine,
     prior_shares,
+    values_at,
 )
 from bayescale.narrowness.jackknife import gradients_of, leave_out, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables, linearise
@@ -29,5 +30,6 @@ __all__ = [
     "narrowness_of",
     "prior_shares",
     "spread_of",
+    "values_at",
     "widened",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from bayescale.law import Parameter
 from bayescale.model import Model
 from bayescale.narrowness.clusters import BAND, ROW, Clusters, clusters_of, compute_of, halves, label_of
 from bayescale.narrowness.jackknife import gradients_of, leave_out, model_spread, narrowness_of, spread_of
-from bayescale.narrowness.linearised import Linearised, information_of, linearise
+from bayescale.narrowness.linearised import Linearised, Tables, information_of, linearise
 from bayescale.posterior import evaluate_draws
 
 #: The chance of each alarm on a table that the model fits: 5 % together, over all quantities and groupings.
@@ -68,13 +68,15 @@ class _Bench:
         noise, truth = self._simulated
         return noise - self.line.displacement(noise, truth) @ self.line.slopes.T
 
-    def over_worlds(self, statistic) -> np.ndarray:
-        """A statistic of `Tables`, over all simulated tables in pieces that fit into memory."""
+    @cached_property
+    def _tables(self) -> list[Tables]:
         rows, dimension = self.line.slopes.shape
-        pieces = int(np.ceil(self.worlds * rows * dimension / _CHUNK))
-        return np.concatenate(
-            [statistic(self.line.tables(part)) for part in np.array_split(self.residuals, max(1, pieces))]
-        )
+        pieces = max(1, int(np.ceil(self.worlds * rows * dimension / _CHUNK)))
+        return [self.line.tables(part) for part in np.array_split(self.residuals, pieces)]
+
+    def over_worlds(self, statistic: Callable[[Tables], np.ndarray]) -> np.ndarray:
+        """A statistic over all simulated tables, in pieces that fit into memory."""
+        return np.concatenate([statistic(part) for part in self._tables])
 
     def halves(self, lower: np.ndarray) -> np.ndarray:
         """Upper less lower half, by quantity: what simulated tables show, shape (worlds, quantities)."""
@@ -263,7 +265,7 @@ def _windows(bench: _Bench, prefer: Sequence[str]) -> tuple[dict[str, Any] | Non
     name, unstable = bench.names[k], bool(np.abs(z).max() > level)
     fits = [line.fitted_to(rows) for rows in (lower, ~lower)]
     cut = float(C[lower].max()), float(C[~lower].min())
-    values = _values_at(line.model, fits, bench.names)
+    values = values_at(line, fits)
     document: dict[str, Any] = {"cut": list(cut), "rows": [int(lower.sum()), int((~lower).sum())], "quantities": {}}
     for q, n in enumerate(bench.names):
         if n not in values:
@@ -275,8 +277,8 @@ def _windows(bench: _Bench, prefer: Sequence[str]) -> tuple[dict[str, Any] | Non
             sds.append(unit * float(np.sqrt(bench.gradients[q] @ covariance @ bench.gradients[q])))
         unit = abs(bench.middles[n]) if n in bench.logged else 1.0
         document["quantities"][n] = {
-            "lower": values[n][0],
-            "upper": values[n][1],
+            "lower": float(values[n][0]),
+            "upper": float(values[n][1]),
             "lower_sd": sds[0],
             "upper_sd": sds[1],
             "null_sd": unit * float(null[:, q].std()),
@@ -306,11 +308,11 @@ def _decimals(error: float) -> int:
     return int(np.clip(1 - np.floor(np.log10(max(error, 1e-12))), 0, 8))
 
 
-def _values_at(model: Model, fits: Sequence[Linearised], names: Sequence[str]) -> dict[str, list[float]]:
-    """The law's own values at modes; what needs an allocation is not among them."""
-    flat = np.stack([np.concatenate([f.flat, f.x[f.inner :]]) for f in fits])
-    values = evaluate_draws(model, flat)["values"]
-    return {n: [float(v) for v in values[n]] for n in names if n in values and values[n].ndim == 1}
+def values_at(line: Linearised, modes: Sequence[Linearised]) -> dict[str, np.ndarray]:
+    """The law's own values at several modes of one model, by name; what needs an allocation is not among them."""
+    flat = np.stack([np.concatenate([m.flat, m.x[m.inner :]]) for m in modes])
+    out = evaluate_draws(line.model, flat)["values"]
+    return {n: np.asarray(v) for n, v in out.items() if v.ndim == 1}
 
 
 def _unmodelled(bench: _Bench) -> list[Finding]:

@@ -18,7 +18,7 @@ from bayescale.model import Model, compiled, double_precision
 from bayescale.noise import LINKS, Noise
 
 #: Steps of the search for the mode; it starts at the posterior's mean, so few are used.
-_STEPS = 30
+_STEPS = 60
 #: Draws that give the information of one residual; the same for every fit.
 _INFORMATION_DRAWS = 200_000
 
@@ -98,7 +98,7 @@ class Linearised:
                 break
             gain, (residual, slopes, height) = trial[2] - height, trial
             x = x + step
-            if gain < 1e-10 * max(1.0, abs(height)):
+            if gain < 1e-14 * max(1.0, abs(height)):
                 break
         flat = self.flat.copy()
         flat[self.positions] = x[: self.inner]
@@ -120,9 +120,13 @@ class Linearised:
             return Tables(score, np.broadcast_to(self.information, score.shape), self.covariance[None])
         shown = curvature_of(self.noise, residual / self.scale, self.shape) / self.scale**2
         hessian = (self.slopes.T * shown[:, None, :]) @ self.slopes + np.diag(self.precision)
-        saddle = np.linalg.eigvalsh(hessian)[:, 0] < 0.05 * self.precision.min()
-        shown[saddle] = np.maximum(shown[saddle], 0.0)
-        return Tables(score, shown, self.covariance_of(shown))
+        try:
+            np.linalg.cholesky(hessian)
+        except np.linalg.LinAlgError:  # some table is at a saddle: its far rows count as saying nothing
+            saddle = np.linalg.eigvalsh(hessian)[:, 0] <= 0
+            shown[saddle] = np.maximum(shown[saddle], 0.0)
+            hessian = (self.slopes.T * shown[:, None, :]) @ self.slopes + np.diag(self.precision)
+        return Tables(score, shown, np.linalg.inv(hessian))
 
     def simulate(self, rng: np.random.Generator, worlds: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise of other tables at this design, and new effects of groups: (worlds, rows) and (worlds, dimension).

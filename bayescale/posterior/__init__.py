@@ -11,6 +11,7 @@ from bayescale.posterior.fit import (
     load_fit,
     summarise,
 )
+from bayescale.posterior.rebuilding import flat_draws, model_of
 from bayescale.posterior.tree import evaluate_draws, headline_of, level_log_likelihood, make_tree, reported_names
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "convergence",
     "evaluate_draws",
     "finite",
+    "flat_draws",
     "flattened",
     "headline_of",
     "level_log_likelihood",
     "load_fit",
     "make_tree",
+    "model_of",
     "reported_names",
     "summarise",
 ]

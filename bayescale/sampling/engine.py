@@ -14,7 +14,7 @@ import numpy as np
 
 from bayescale.errors import FitError, LawError, nearest
 from bayescale.model import Model
-from bayescale.model.programs import double_precision
+from bayescale.model.programs import double_precision, load_numpyro
 from bayescale.sampling.nuts import BLOCK, Chain, Kernel
 from bayescale.sampling.start import Potential, Start, find_start
 
@@ -68,11 +68,11 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
         model: Model, settings: Settings, *, start: Start | None = None, progress: Progress | None = None
     ) -> Draws:
         import jax
-        import numpyro
         import scipy.optimize
         import scipy.special  # imported here: two threads must not be first to import the same package
 
-        del numpyro, scipy
+        load_numpyro()
+        del scipy
         report = progress or (lambda share, doing: None)
         report(0.0, "compiling")
         began = time.perf_counter()

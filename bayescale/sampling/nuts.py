@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.model.programs import compiled, double_precision
+from bayescale.model.programs import compiled, double_precision, load_numpyro
 from bayescale.sampling.start import Potential, Start
 
 #: Draws between two looks at the progress bar and at Ctrl-C.
@@ -35,10 +35,9 @@ class Chain:
         structure, dimension = start.model.structure, start.model.structure.dimension
 
         def kernels(potential, u, key, *model_args):
-            import numpyro  # before any of its submodules
+            load_numpyro()
             from numpyro.infer.hmc import hmc
 
-            del numpyro
             initialise, advance = hmc(potential_fn_gen=potential, algo=kernel.algorithm)
             state = initialise(
                 u,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from bayescale.sampling.engine import Progress
 
 
 def wanted() -> bool:
-    """Whether anybody is looking: standard error is a terminal, or this is a Jupyter kernel."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    """Whether anybody is looking: standard error is a terminal, or this is a Jupyter kernel that can draw a bar."""
+    return sys.stderr.isatty() or ("ipykernel" in sys.modules and find_spec("ipywidgets") is not None)
 
 
 @contextmanager

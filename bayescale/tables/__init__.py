@@ -11,6 +11,7 @@ from bayescale.tables.document import (
 from bayescale.tables.text import (
     aligned,
     allocation_lines,
+    audit_lines,
     findings_lines,
     fit_lines,
     interval,
@@ -23,6 +24,7 @@ __all__ = [
     "FIT_SCHEMA",
     "aligned",
     "allocation_lines",
+    "audit_lines",
     "findings_lines",
     "fit_document",
     "fit_lines",

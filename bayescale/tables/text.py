@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayescale.allocation import FAR, Allocation
+from bayescale.auditing import Audit, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
 from bayescale.law import Law
+from bayescale.narrowness.clusters import label_of
 from bayescale.posterior import Fit
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -126,6 +128,30 @@ def findings_lines(findings: Sequence[Finding]) -> list[str]:
     return aligned([[f.status, f.name, f.message] for f in findings])
 
 
+def audit_lines(found: Audit, windows: Stability | None) -> list[str]:
+    """The findings, then each quantity by window of compute and without each group of runs."""
+    lines = [f"{found.status.upper()} {found.source} · {found.law}", *findings_lines(found.findings)]
+    if windows is not None:
+        for name, part in windows.frame().groupby("quantity", sort=False):
+            lines += ["", f"{name} from part of the runs (mode ± sd, given noise and group effects)"]
+            rows = part.to_dict("records")
+            digits = 1 + decimals_for(min(r["sd"] for r in rows))
+            said = [f"{r['value']:.{digits}f} ± {r['sd']:.{digits}f}" for r in rows]
+            lines += aligned(
+                [
+                    [f"  {r['window']}", f"{r['flops']:.2g} FLOP", f"{r['runs']} runs", told]
+                    for r, told in zip(rows, said, strict=True)
+                ]
+            )
+    lines.append("")
+    table = found.left_out[found.left_out["grouping"] != "row"]
+    for (name, grouping), part in table.groupby(["quantity", "grouping"], sort=False):
+        worst = part.reindex(part["sds"].abs().sort_values(ascending=False).index).head(3)
+        told = "; ".join(f"{r['cluster']} {r['sds']:+.1f}" for r in worst.to_dict("records"))
+        lines.append(f"{name} without one {label_of(str(grouping))}, in posterior sds: {told}")
+    return lines
+
+
 def law_lines(law: Law) -> list[str]:
     """A law for the terminal: equation, inputs, parameters with priors, what it gives, what it cannot."""
     lines = [f"{law.spec}: {law.title}", f"  {law.equation}", "", "Inputs"]
@@ -158,7 +184,7 @@ def forecast_lines(made: Forecast) -> list[str]:
     """One block a point: the law's curve, and what one run would reach."""
     lines = [f"{made.law} · {made.prob:.0%} {made.kind} intervals · {made.unit}"]
     for entry in made.to_json():
-        at = ", ".join(f"{k} = {short(v, 3)}" for k, v in entry["inputs"].items())
+        at = ", ".join(f"{k} = {v:.3g}" if k == "C" else f"{k} = {short(v, 3)}" for k, v in entry["inputs"].items())
         lines.append(f"  {at} ({entry['extrapolation_ratio']:.3g}× the largest run)")
         lines += aligned(
             [

@@ -1,0 +1,245 @@
+"""The audit of a fit: what its intervals rest on, and what they would have to rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayescale.errors import Finding, LawError, NotFittedFor, nearest, worst
+from bayescale.narrowness import Clusters, Linearised, clusters_of, gradients_of, leave_out, linearise, values_at
+from bayescale.narrowness.clusters import ROW, compute_of
+from bayescale.posterior import Fit, flat_draws, flattened, model_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Windows of compute keep at least this share of the runs.
+_LEAST_SHARE = 0.25
+_CUTS = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found about the intervals of a fit, and the tables behind it.
+
+    `left_out` has one row a grouping, cluster and quantity: how far the quantity moves, in posterior standard
+    deviations, when the cluster is left out. `dropped` holds each quantity after its k most influential runs are left
+    out, in either direction.
+    """
+
+    findings: tuple[Finding, ...]
+    windows: Mapping[str, Any] | None
+    left_out: pd.DataFrame
+    dropped: pd.DataFrame
+    source: str
+    law: str
+
+    @property
+    def status(self) -> str:
+        """ "pass", "warn" or "fail"."""
+        return worst(self.findings)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a finding."""
+        import pandas as pd
+
+        return pd.DataFrame([f.to_json() for f in self.findings])
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that the command line prints."""
+        return {
+            "schema": "bayescale.audit/1",
+            "law": self.law,
+            "source": self.source,
+            "status": self.status,
+            "findings": [f.to_json() for f in self.findings],
+            "windows": self.windows,
+            "left_out": self.left_out.to_dict("records"),
+            "dropped": self.dropped.to_dict("records"),
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"<Audit of {self.law} on {self.source}: {self.status}"]
+        return "\n".join([*lines, *(f"  {f.status:4} {f.name}: {f.message}" for f in self.findings)]) + ">"
+
+    def _repr_html_(self) -> str:
+        return self.frame().to_html(index=False)
+
+
+def audit(fit: Fit, quantities: Sequence[str] = ()) -> Audit:
+    """The audit of a fit: its findings, how far answers move without each group of runs, and without any k runs.
+
+    Nothing is sampled again: the posterior is taken as weighted least squares about its mode, given noise and spreads
+    of groups. `quantities` are names of `fit.summary()`; by default the first derived quantity, or all parameters.
+
+    Raises `NotFittedFor` for a fit that was not examined (not converged, an exact likelihood, several responses).
+
+    Example:
+        >>> bs.audit(fit).left_out.head()  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    line, names, gradients = linearised_fit(fit, quantities)
+    rows = []
+    for clusters in clusters_of(line.model.runs, line.model.groupings):
+        moves = _moves_of_rows(line, gradients) if clusters.name == ROW else _moves_of(fit, line, clusters, names)
+        for q, name in enumerate(names):
+            for k, members in enumerate(clusters.rows()):
+                label = _label(line, clusters, members)
+                rows.append(
+                    dict(grouping=clusters.name, cluster=label, runs=len(members), quantity=name, sds=moves[q, k])
+                )
+    return Audit(
+        fit.audit,
+        fit.info.get("windows"),
+        pd.DataFrame(rows),
+        _drop_curve(fit, line, names, gradients),
+        _of(fit),
+        fit.law.spec,
+    )
+
+
+def _moves_of_rows(line: Linearised, gradients: np.ndarray) -> np.ndarray:
+    """Moves without each run, in posterior sds, by one step: (quantities, rows)."""
+    every = Clusters(ROW, np.arange(len(line.residual)), len(line.residual))
+    spread = np.sqrt(np.einsum("qi,ij,qj->q", gradients, line.table.covariance[0], gradients))
+    return -leave_out(line, line.table, every, gradients)[0] / spread[:, None]
+
+
+def _moves_of(fit: Fit, line: Linearised, clusters: Clusters, names: Sequence[str]) -> np.ndarray:
+    """Moves without each cluster, in posterior sds, by searching the mode anew: (quantities, clusters)."""
+    every = np.ones(len(line.residual), bool)
+    modes = [line]
+    for members in clusters.rows():
+        rest = every.copy()
+        rest[members] = False
+        modes.append(line.fitted_to(rest))
+    values, posterior = values_at(line, modes), fit.draws("posterior")
+    return np.stack([(values[n][1:] - values[n][0]) / posterior[n].std() for n in names])
+
+
+def _of(fit: Fit) -> str:
+    return fit.info["runs"]["source"]
+
+
+def _label(line: Linearised, clusters: Clusters, members: np.ndarray) -> str:
+    runs = line.model.runs
+    if clusters.name == ROW:
+        return str(runs.rows[int(members[0])])
+    if runs.has(clusters.name):
+        index, levels = runs.labels(clusters.name)
+        return levels[int(index[members[0]])]
+    C = compute_of(runs)
+    assert C is not None
+    return f"{C[members].min():.3g} to {C[members].max():.3g} FLOP"
+
+
+def linearised_fit(fit: Fit, quantities: Sequence[str] = ()) -> tuple[Linearised, list[str], np.ndarray]:
+    """A fit linearised about its mode, with the names of quantities and their gradients (of the log where positive).
+
+    Raises `NotFittedFor` where that cannot be done, `LawError` (BS-L002) for an unknown quantity.
+    """
+    if not fit.audit or fit.info.get("sampler") == "least_squares":
+        raise NotFittedFor("this fit was not examined: it did not converge", code="BS-F002", remedy="Refit it.")
+    model = model_of(fit)
+    flat = flat_draws(fit, model)
+    z = flat[:, : model.structure.coordinates.dimension]
+    draws = {n: x.reshape(-1) for n, x in flattened(fit.tree["posterior"].to_dataset()[[*_reported(fit)]])}
+    if unknown := [q for q in quantities if q not in draws]:
+        raise LawError(f"no quantity {unknown[0]!r}", code="BS-L002", remedy=nearest(unknown[0], [*draws]))
+    effects = {
+        i.site: np.asarray(fit.tree["posterior"][i.site]).reshape(len(z), -1) for i in model.structure.intercepts
+    }
+    line = linearise(model, z, effects)
+    if line is None:
+        raise NotFittedFor("a law with an exact likelihood or several responses has no residuals to leave out")
+    wanted = list(quantities) or [n for n in fit.law.derived if n in draws][:1] or [p.name for p in fit.law.parameters]
+    names, gradients = gradients_of(z, {n: draws[n] for n in wanted}, line)
+    return line, names, gradients
+
+
+def _reported(fit: Fit) -> list[str]:
+    return [str(n) for n in fit.tree["headline"].data_vars]
+
+
+def _drop_curve(fit: Fit, line: Linearised, names: Sequence[str], gradients: np.ndarray) -> pd.DataFrame:
+    """Each quantity without its k most influential runs, by adding up the moves of leaving out one."""
+    import pandas as pd
+
+    moves = _moves_of_rows(line, gradients)
+    posterior = fit.draws("posterior")
+    rows = []
+    for q, name in enumerate(names):
+        x = posterior[name]
+        middle, spread = float(np.median(x)), float(x.std())
+        for direction, order in (("down", np.argsort(moves[q])), ("up", np.argsort(-moves[q]))):
+            steps = np.cumsum(moves[q][order])[: max(1, len(order) // 10)]
+            for k, total in enumerate(steps, 1):
+                rows.append(dict(quantity=name, direction=direction, k=k, value=middle + spread * float(total)))
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """A quantity from part of the runs: those up to a compute, and those from a compute on.
+
+    `frame()` has the columns window ("up to", "from"), flops, runs, value, sd: the mode and the curvature's standard
+    deviation, given noise and spreads of groups.
+    """
+
+    table: pd.DataFrame
+    quantities: tuple[str, ...]
+    source: str
+
+    def frame(self) -> pd.DataFrame:
+        """The table itself."""
+        return self.table
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One record a quantity and window."""
+        return self.table.to_dict("records")
+
+    def __repr__(self) -> str:
+        return f"<Stability of {', '.join(self.quantities)} on {self.source}>\n{self.table.to_string(index=False)}"
+
+
+def stability(fit: Fit, quantities: Sequence[str] = ()) -> Stability:
+    """How the answer depends on which runs are used: quantities against the largest and the smallest compute kept.
+
+    Where one law holds, the windows agree within their errors. Nothing is sampled again: every window's value is the
+    mode of its runs, given noise and spreads of groups.
+
+    Raises `NotFittedFor` for a table without compute, or a fit that was not examined.
+
+    Example:
+        >>> bs.stability(fit, ["a"]).frame()  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    line, names, gradients = linearised_fit(fit, quantities)
+    C = compute_of(line.model.runs)
+    if C is None:
+        raise NotFittedFor("the table has no compute to cut it by", code="BS-F002")
+    least = max(2 * line.inner, int(np.ceil(_LEAST_SHARE * len(C))))
+    windows = []
+    for share in np.linspace(0, 1, _CUTS):
+        cut = float(np.quantile(C, share))
+        windows += [("up to", cut, C <= cut * (1 + 1e-9)), ("from", cut, C >= cut * (1 - 1e-9))]
+    windows = [w for w in windows if w[2].sum() >= least]
+    fits = [line.fitted_to(rows) for _, _, rows in windows]
+    values = values_at(line, fits)
+    posterior = fit.draws("posterior")
+    rows = []
+    for q, name in enumerate(names):
+        if name not in values:
+            continue
+        for (window, cut, kept), f, value in zip(windows, fits, values[name], strict=True):
+            covariance = f.covariance_of(np.where(kept, f.information, 0.0))
+            unit = abs(float(value)) if (posterior[name] > 0).all() else 1.0
+            sd = unit * float(np.sqrt(gradients[q] @ covariance @ gradients[q]))
+            rows.append(dict(quantity=name, window=window, flops=cut, runs=int(kept.sum()), value=float(value), sd=sd))
+    table = pd.DataFrame(rows).sort_values(["quantity", "window", "flops"], kind="stable").reset_index(drop=True)
+    return Stability(table, tuple(names), _of(fit))

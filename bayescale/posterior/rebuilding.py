@@ -1,0 +1,37 @@
+"""The model behind a fit, from what its file holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayescale.errors import FitError
+from bayescale.law import parse_prior
+from bayescale.model import Model, build_model
+from bayescale.posterior.fit import Fit
+
+
+def model_of(fit: Fit) -> Model:
+    """The model of a fit: its law bound to its own runs, with the noise, groups, options and references it had."""
+    options = fit.info["options"]
+    return build_model(
+        fit.law,
+        fit.runs,
+        noise=fit.noise,
+        group=list(fit.group) or "none",
+        fix=options["fix"],
+        tie=[(first, second) for first, second in options["tie"]],
+        priors={name: parse_prior(text) for name, text in options.get("priors", {}).items()},
+        references=fit.references,
+    )
+
+
+def flat_draws(fit: Fit, model: Model) -> np.ndarray:
+    """The draws of the model's flat vector, shape (samples, dimension).
+
+    Raises `FitError` (BS-F004) for a file that does not hold them.
+    """
+    if "unconstrained_posterior" not in fit.tree.children:
+        raise FitError("holds no unconstrained draws", code="BS-F004", remedy="Refit with this version.")
+    z = np.asarray(fit.tree["unconstrained_posterior"]["z"])
+    parts = [z, *(np.asarray(fit.tree["posterior"][i.site]) for i in model.structure.intercepts)]
+    return np.concatenate(parts, axis=-1).reshape(-1, model.structure.dimension)

@@ -1,0 +1,173 @@
+"""Are intervals examined as they should be: leverage, alarms, the prior's share, widened headlines."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from worlds import TRUTH, chinchilla_world
+
+import bayescale as bs
+from bayescale.auditing import linearised_fit
+from bayescale.narrowness import bands, clusters_of, halves, leave_out, prior_shares, widened
+from bayescale.narrowness.jackknife import spread_of
+from bayescale.posterior import flat_draws, model_of
+
+
+def broken_world(rows, seed, noise=0.004):
+    """Two laws in one table: below the middle of compute the exponent in N is .5, above it .25."""
+    runs = chinchilla_world(rows, seed, sigma=noise)
+    N, D, C = (runs.values(c) for c in ("params", "tokens", "flops"))
+    below = C < np.median(C)
+    alpha = np.where(below, 0.5, 0.25)
+    A = 482.0 * 1e9**-0.3478 * 1e9**alpha
+    rng = np.random.default_rng(seed)
+    loss = TRUTH["E"] + A * N**-alpha + TRUTH["B"] * D ** -TRUTH["beta"]
+    return runs.with_columns({"loss": loss * np.exp(noise * rng.standard_normal(rows))})
+
+
+@pytest.fixture(scope="module")
+def broken_fit():
+    return bs.fit("chinchilla", broken_world(120, 3), group="none", seed=0)
+
+
+@pytest.fixture(scope="module")
+def world_fit():
+    """120 runs that follow the law, without effects of groups."""
+    return bs.fit("chinchilla", chinchilla_world(120, 5), group="none", seed=0)
+
+
+def test_leaving_out_is_refitting_without(world_fit):
+    """The one-step moves of a linear model are exact: against the normal equations without the cluster's rows."""
+    line, _, gradients = linearised_fit(world_fit, ("a", "alpha", "E"))
+    table = line.table
+    for clusters in clusters_of(line.model.runs, ())[:2]:
+        moves = leave_out(line, table, clusters, gradients)[0]
+        for k, rows in enumerate(clusters.rows()[:5]):
+            weight = np.ones(len(line.residual))
+            weight[rows] = 0
+            covariance = line.covariance_of(weight * table.information[0])
+            score = line.slopes.T @ (weight * table.score[0]) - line.precision * line.x
+            # At the mode the whole score is zero, so what is left is minus the cluster's own.
+            np.testing.assert_allclose(moves[:, k], -(gradients @ covariance @ score), rtol=1e-4, atol=1e-7)
+
+
+def test_the_linear_posterior_is_the_sampled_one(world_fit):
+    line, names, gradients = linearised_fit(world_fit, ("a", "alpha", "beta", "E"))
+    linear = np.sqrt(np.einsum("qi,ij,qj->q", gradients, line.table.covariance[0], gradients))
+    sampled = [np.log(world_fit.draws("posterior")[n]).std() for n in names]
+    np.testing.assert_allclose(linear, sampled, rtol=0.2)
+
+
+def test_prior_share_of_a_conjugate_normal():
+    """Unit prior, n observations of sd s: the prior's share of the precision is 1 / (1 + n / s^2)."""
+    rng = np.random.default_rng(0)
+    for n in (0.25, 1.0, 9.0):
+        z = rng.standard_normal((4000, 1)) / np.sqrt(1 + n)
+        assert prior_shares(z, {"q": 3 * z[:, 0] - 1})["q"] == pytest.approx(1 / (1 + n), abs=5 * 0.023 / (1 + n))
+
+
+def test_a_table_of_few_runs_is_held_by_the_prior():
+    fit = bs.fit("chinchilla", chinchilla_world(10, 2, sigma=0.03, compute=(19, 19.6)), group="none")
+    share = fit.quantities()["alpha"].prior_share
+    assert share > 0.5
+    held = next(f for f in fit.audit if f.code == "prior-held")
+    assert held.status == "warn" and "alpha" in held.message
+    assert fit.quantities()["alpha"].narrowness is None, "no narrowness of what the prior holds"
+
+
+def test_a_law_that_holds_raises_no_alarm(world_fit):
+    """The alarms go off on one such table in twenty; this seed's does not, and stays so: everything is seeded."""
+    alarms = {f.code: f.status for f in world_fit.audit}
+    assert alarms["narrow-interval"] == alarms["law-unstable-in-compute"] == "pass"
+    assert world_fit.headline_source == "posterior"
+    for group in ("posterior", "headline"):
+        np.testing.assert_array_equal(world_fit.draws(group)["a"], world_fit.draws("posterior")["a"])
+
+
+def test_two_laws_in_one_table_are_told(broken_fit):
+    """Every usual check passes, and yet the verdict is fail, with both halves and what chance would do."""
+    assert broken_fit.converged and broken_fit.verdict.status == "fail"
+    found = next(f for f in broken_fit.audit if f.code == "law-unstable-in-compute")
+    assert found.status == "fail" and found.value > found.threshold
+    assert broken_fit.verdict.lines[0].startswith("One value of a does not fit")
+    told = broken_fit.info["windows"]["quantities"]["alpha"]
+    assert told["lower"] == pytest.approx(0.5, abs=4 * told["lower_sd"])
+    assert told["upper"] == pytest.approx(0.25, abs=4 * told["upper_sd"])
+    assert abs(told["lower"] - told["upper"]) > 3 * told["null_sd"]
+
+
+def test_the_headline_is_widened_and_says_so(broken_fit):
+    assert broken_fit.headline_source == "sandwich"
+    q = broken_fit.quantities()["a"]
+    assert q.lower < q.model_lower and q.upper > q.model_upper
+    made = bs.allocate(broken_fit, [1e22])
+    assert made.kind == "adjusted" and "adjusted" in repr(made)
+    own = bs.allocate(broken_fit, [1e22], draws="posterior")
+    assert own.kind == "credible"
+    assert np.ptp(made.interval("params")[1:]) > np.ptp(own.interval("params")[1:])
+
+
+def test_no_direction_becomes_narrower(broken_fit):
+    line, _, _ = linearised_fit(broken_fit)
+    flat = flat_draws(broken_fit, model_of(broken_fit))
+    for clusters in clusters_of(line.model.runs, ()):
+        wide = widened(line, flat, clusters)
+        before, after = (np.cov(x[:, line.positions].T) for x in (flat, wide))
+        ratios = np.linalg.eigvals(np.linalg.solve(before, after)).real
+        assert ratios.min() > 0.9  # 4,000 draws know a variance to 2 %, and the tails are drawn anew
+        np.testing.assert_array_equal(np.delete(wide, line.positions, 1), np.delete(flat, line.positions, 1))
+
+
+def test_effects_left_out_of_the_model_are_found():
+    """Sizes that share an effect as large as the noise, and a fit without it."""
+    runs = chinchilla_world(120, 7, sigma=0.004)
+    size = np.geomspace(1e8, 1e10, 20)[np.random.default_rng(1).integers(20, size=120)]
+    N, C = size, runs.values("flops")
+    D = C / 6 / N
+    rng = np.random.default_rng(2)
+    effect = dict(zip(np.unique(N), 0.008 * rng.standard_normal(20), strict=False))
+    loss = TRUTH["E"] + TRUTH["A"] * N ** -TRUTH["alpha"] + TRUTH["B"] * D ** -TRUTH["beta"]
+    loss = loss * np.exp(0.004 * rng.standard_normal(120) + np.array([effect[n] for n in N]))
+    table = runs.with_columns({"params": N, "tokens": D, "loss": loss})
+    without = bs.fit("chinchilla", table, group="none")
+    found = next(f for f in without.audit if f.code == "unmodelled-groups")
+    assert found.status == "fail" and "model size" in found.message
+    with_effect = bs.fit("chinchilla", table)
+    assert with_effect.group == ("params",)
+    assert all(f.status != "fail" for f in with_effect.audit)
+    effective = next(f for f in with_effect.audit if f.code == "effective-runs")
+    assert 20 < effective.value < 60  # 20 sizes; an effect of twice the noise leaves little more than one row each
+
+
+@given(st.lists(st.floats(1e15, 1e25), min_size=2, max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_bands_and_halves_keep_equal_values_together(values):
+    x = np.asarray(values)
+    index = bands(x)
+    assert set(index) == set(range(index.max() + 1))
+    for part in (index, halves(x)):
+        for value in np.unique(x):
+            assert len(set(part[x == value])) == 1
+    order = np.argsort(x, kind="stable")
+    assert (np.diff(index[order]) >= 0).all()
+
+
+def test_spread_of_equal_moves_is_nothing():
+    assert spread_of(np.ones((2, 3, 8))).max() == pytest.approx(0)
+
+
+def test_the_replication_is_told_to_be_two_laws(epoch):
+    """Below 8e19 FLOP a is about .60, above it .38 (±.02 each), where the law allows 0 ± .044 between them."""
+    fit = bs.fit("chinchilla", epoch)
+    assert fit.converged and fit.verdict.status == "fail"
+    assert next(f for f in fit.audit if f.code == "law-unstable-in-compute").status == "fail"
+    told = fit.info["windows"]["quantities"]["a"]
+    assert told["lower"] == pytest.approx(0.60, abs=0.02)
+    assert told["upper"] == pytest.approx(0.38, abs=0.02)
+    assert told["null_sd"] == pytest.approx(0.044, abs=0.012)
+    q = fit.quantities()["a"]
+    for other in (0.511, 0.530, 0.545):  # normal, Student-t, and noise that grows, without effects of groups
+        assert q.lower < other < q.upper
+    report = bs.audit(fit, ["a"])
+    budgets = report.left_out.query("grouping == 'budget'")
+    moved = q.median + budgets["sds"].to_numpy() * fit.draws("posterior")["a"].std()
+    assert len(budgets) == 9 and ((moved > q.lower) & (moved < q.upper)).sum() >= 8
