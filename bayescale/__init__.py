@@ -66,6 +66,7 @@ _PUBLIC = {
         "plot_loss_contour",
         "plot_prior_posterior",
         "plot_residuals",
+        "plot_windows",
     ),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -134,6 +135,7 @@ if TYPE_CHECKING:
         plot_loss_contour,
         plot_prior_posterior,
         plot_residuals,
+        plot_windows,
     )
     from bayescale.posterior import Fit, load_fit
     from bayescale.reading import read_runs

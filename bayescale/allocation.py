@@ -13,7 +13,7 @@ from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import Law, argument_names, call
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit, convergence, finite
-from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,11 +251,8 @@ def allocate(
 
 def largest_compute(runs: Runs) -> float:
     """The compute of the largest run: its own figure, or 6ND."""
-    if runs.has("flops"):
-        return float(runs.values("flops").max())
-    if runs.has("params") and runs.has("tokens"):
-        return float((FLOPS_PER_PARAM_TOKEN * runs.values("params") * runs.values("tokens")).max())
-    return float("nan")
+    C = compute_of(runs)
+    return float("nan") if C is None else float(C.max())
 
 
 def default_budgets(runs: Runs) -> tuple[float, ...]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from bayescale.errors import Finding, LawError, NotFittedFor, nearest, worst
 from bayescale.narrowness import Clusters, Linearised, clusters_of, gradients_of, leave_out, linearise, values_at
-from bayescale.narrowness.clusters import ROW, compute_of
+from bayescale.narrowness.clusters import ROW
 from bayescale.posterior import Fit, flat_draws, flattened, model_of
+from bayescale.runs import compute_of
 
 if TYPE_CHECKING:
     import pandas as pd

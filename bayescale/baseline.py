@@ -17,7 +17,7 @@ import numpy as np
 from bayescale.errors import Finding, FitError, LawError, nearest, worst
 from bayescale.law import Law, call
 from bayescale.laws import find_law
-from bayescale.model import Model, build_model, compiled, double_precision
+from bayescale.model import Model, build_model, compiled, double_precision, one_blas_thread
 from bayescale.noise import LINKS
 from bayescale.posterior import SCHEMA, Fit, make_tree
 from bayescale.runs import Runs
@@ -210,19 +210,22 @@ def least_squares(
             points = [objective.start_at(_paper_values(good, x)) for x in points]
     else:
         points = [objective.start_at(s) for s in starts]
-    found = sorted((descend(evaluate, x, weights, settings) for x in points), key=lambda r: r.fun)
+    with one_blas_thread():
+        found = sorted((descend(evaluate, x, weights, settings) for x in points), key=lambda r: r.fun)
     if not found or not np.isfinite(found[0].fun) or found[0].fun >= 1e29:
         raise FitError("no start of the least-squares fit gave a finite loss", remedy="Check the units of the table.")
     best = found[0]
     end = good.start_at(_paper_values(objective, best.x)) if coordinates == "paper" else best.x
-    again = _anneal(descend, evaluate_good, end, weights, delta)
+    with one_blas_thread():
+        again = _anneal(descend, evaluate_good, end, weights, delta)
     findings = [_early_stop(best, again), _agreement(found, best, len(points))]
     x = again.x if polish and again.fun < best.fun else end
     replicates = [x]
     rows = len(runs)
-    for _ in range(bootstrap):
-        counts = np.bincount(rng.integers(rows, size=rows), minlength=len(weights)).astype(float)
-        replicates.append(descend(evaluate_good, x, counts, _REPLICATE).x)
+    with one_blas_thread():
+        for _ in range(bootstrap):
+            counts = np.bincount(rng.integers(rows, size=rows), minlength=len(weights)).astype(float)
+            replicates.append(descend(evaluate_good, x, counts, _REPLICATE).x)
     return _as_fit(model, good, np.asarray(replicates), findings, delta, prob, seed, bool(best.success))
 
 

@@ -17,7 +17,7 @@ from bayescale.diagnostics import check, doctor, require_answerable
 from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, worst
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior
 from bayescale.laws import find_law
-from bayescale.model import Model, build_model
+from bayescale.model import Model, build_model, one_blas_thread
 from bayescale.narrowness import Examination, examine, widened
 from bayescale.posterior import SCHEMA, Fit, flattened, headline_of, make_tree
 from bayescale.runs import Runs
@@ -152,7 +152,7 @@ def fit(
         if result.converged and not drawn.interrupted:
             report(1.0, "examining the intervals")
             result = _examined(model, drawn, result)
-    seconds = {k: sum(a["seconds"][k] for a in attempts) for k in ("compile", "sample")}
+    seconds = {k: float(sum(a["seconds"][k] for a in attempts)) for k in ("compile", "sample")}
     seconds["total"] = time.perf_counter() - began
     result = result.with_info(attempts=attempts, seconds={"read": None, **seconds})
     if not result.converged:
@@ -250,7 +250,8 @@ def _assemble(
 def _examined(model: Model, drawn: Draws, result: Fit) -> Fit:
     """The fit with its intervals examined, and the headline that the examination allows."""
     flat = drawn.flat.reshape(-1, drawn.flat.shape[-1])
-    found = examine(model, flat, _asked(result), seed=drawn.settings.seed)
+    with one_blas_thread():
+        found = examine(model, flat, _asked(result), seed=drawn.settings.seed)
     source, widening = result.headline_source, None
     tree = result.tree
     if found.failed and source == "posterior":

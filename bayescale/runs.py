@@ -197,6 +197,15 @@ class Runs:
         return f"<p>{html.escape(repr(self)[1:-1])}</p><ul>{notes}</ul>{self.frame.head(10).to_html(escape=True)}"
 
 
+def compute_of(runs: Runs) -> np.ndarray | None:
+    """The compute of every run: its own figure, 6ND, or None where the table tells neither."""
+    if runs.has("flops"):
+        return runs.values("flops")
+    if runs.has("params") and runs.has("tokens"):
+        return FLOPS_PER_PARAM_TOKEN * runs.values("params") * runs.values("tokens")
+    return None
+
+
 def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Levels of a numeric column: sorted values, a new level where the relative gap exceeds 0.5 %."""
     values = np.asarray(values, float)

@@ -53,6 +53,18 @@ def compiled(key: Hashable, function: Callable[..., Any], *arguments: Any) -> An
         return _programs[full]
 
 
+def one_blas_thread() -> AbstractContextManager:
+    """A context in which NumPy and SciPy use one thread: on small matrices more of them wait for each other.
+
+    While JAX compiles or samples in other threads, a search for the mode is ten times faster so.
+    """
+    import scipy.linalg  # its library must be loaded to be limited
+    from threadpoolctl import threadpool_limits
+
+    del scipy
+    return threadpool_limits(limits=1, user_api="blas")
+
+
 def load_numpyro() -> Any:
     """NumPyro, before any of its submodules; in a notebook its progress bars ask for widgets, which are not needed."""
     import warnings

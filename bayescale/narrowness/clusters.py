@@ -9,7 +9,7 @@ import numpy as np
 
 from bayescale.model import Grouping, isoflop_levels, same_partition
 from bayescale.model.grouping import AUTOMATIC
-from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs
+from bayescale.runs import Runs, compute_of
 
 #: Fewer clusters than this say nothing about a spread.
 FEWEST_CLUSTERS = 6
@@ -67,15 +67,6 @@ def clusters_of(runs: Runs, fitted: Sequence[Grouping]) -> tuple[Clusters, ...]:
     if (C := compute_of(runs)) is not None:
         add(BAND, bands(C))
     return tuple(found)
-
-
-def compute_of(runs: Runs) -> np.ndarray | None:
-    """The compute of every run: its own figure, 6ND, or None."""
-    if runs.has("flops"):
-        return runs.values("flops")
-    if runs.has("params") and runs.has("tokens"):
-        return FLOPS_PER_PARAM_TOKEN * runs.values("params") * runs.values("tokens")
-    return None
 
 
 def bands(x: np.ndarray) -> np.ndarray:

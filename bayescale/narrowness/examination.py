@@ -12,10 +12,11 @@ import numpy as np
 from bayescale.errors import Finding
 from bayescale.law import Parameter
 from bayescale.model import Model
-from bayescale.narrowness.clusters import BAND, ROW, Clusters, clusters_of, compute_of, halves, label_of
+from bayescale.narrowness.clusters import BAND, ROW, Clusters, clusters_of, halves, label_of
 from bayescale.narrowness.jackknife import gradients_of, leave_out, model_spread, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables, information_of, linearise
 from bayescale.posterior import evaluate_draws
+from bayescale.runs import compute_of
 
 #: The chance of each alarm on a table that the model fits: 5 % together, over all quantities and groupings.
 NARROW_ALARM, WINDOW_ALARM, GROUP_ALARM = 0.03, 0.01, 0.01

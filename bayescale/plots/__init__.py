@@ -5,6 +5,7 @@ Legends stand above the panels: give Axes of a figure with `layout="constrained"
 
 from bayescale.plots.checking import plot_fit, plot_groups, plot_prior_posterior, plot_residuals
 from bayescale.plots.planning import plot_frontier, plot_isoflop, plot_loss_contour
+from bayescale.plots.windows import plot_windows
 
 __all__ = [
     "plot_fit",
@@ -14,4 +15,5 @@ __all__ = [
     "plot_loss_contour",
     "plot_prior_posterior",
     "plot_residuals",
+    "plot_windows",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayescale.errors import NotFittedFor
 from bayescale.posterior import Fit
-from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 
 #: A figure needs no more draws than this: the ends of a 90 % interval then have a Monte Carlo error of 0.3 %.
 DRAWS = 4000
@@ -33,15 +33,6 @@ def thinned(fit: Fit, most: int = DRAWS) -> Fit:
 def ends(prob: float) -> list[float]:
     """The median and the two ends of an equal-tailed interval, as probabilities."""
     return [0.5, (1 - prob) / 2, (1 + prob) / 2]
-
-
-def compute_of(runs: Runs) -> np.ndarray | None:
-    """The compute of every run: its own, or 6ND, or None."""
-    if runs.has("flops"):
-        return runs.values("flops")
-    if runs.has("params") and runs.has("tokens"):
-        return FLOPS_PER_PARAM_TOKEN * runs.values("params") * runs.values("tokens")
-    return None
 
 
 def compute_by(cost: str, runs: Runs) -> np.ndarray:

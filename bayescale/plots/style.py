@@ -211,7 +211,7 @@ def interval_label(fit: Fit, prob: float, draws: str = "headline") -> str:
 
 def warning_of(fit: Fit) -> str | None:
     """The checks that failed, for the head of a legend: a figure leaves the session without its verdict."""
-    failed = list(dict.fromkeys(f.code for f in (*fit.design, *fit.checks) if f.status == "fail"))
+    failed = list(dict.fromkeys(f.code for f in (*fit.design, *fit.checks, *fit.audit) if f.status == "fail"))
     if not failed and fit.headline_source != "none":
         return None
     return (

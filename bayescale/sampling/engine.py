@@ -14,7 +14,7 @@ import numpy as np
 
 from bayescale.errors import FitError, LawError, nearest
 from bayescale.model import Model
-from bayescale.model.programs import double_precision, load_numpyro
+from bayescale.model.programs import double_precision, load_numpyro, one_blas_thread
 from bayescale.sampling.nuts import BLOCK, Chain, Kernel
 from bayescale.sampling.start import Potential, Start, find_start
 
@@ -80,7 +80,8 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
             keys = [jax.random.fold_in(jax.random.key(settings.seed), c) for c in range(settings.chains)]
         with ThreadPoolExecutor(1) as background:  # the long compilation runs while the modes are searched
             compiling = background.submit(_compile, model, kernel, settings, keys[0])
-            start = start or find_start(model, settings.chains, np.random.default_rng([settings.seed, 1]))
+            with one_blas_thread():
+                start = start or find_start(model, settings.chains, np.random.default_rng([settings.seed, 1]))
             compiling.result()
         potential = Potential(start.model)
         chains = []

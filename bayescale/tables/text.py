@@ -144,11 +144,14 @@ def audit_lines(found: Audit, windows: Stability | None) -> list[str]:
                 ]
             )
     lines.append("")
-    table = found.left_out[found.left_out["grouping"] != "row"]
-    for (name, grouping), part in table.groupby(["quantity", "grouping"], sort=False):
-        worst = part.reindex(part["sds"].abs().sort_values(ascending=False).index).head(3)
-        told = "; ".join(f"{r['cluster']} {r['sds']:+.1f}" for r in worst.to_dict("records"))
-        lines.append(f"{name} without one {label_of(str(grouping))}, in posterior sds: {told}")
+    grouped: dict[tuple[str, str], list[dict]] = {}
+    for r in found.left_out.to_dict("records"):
+        if r["grouping"] != "row":
+            grouped.setdefault((r["quantity"], r["grouping"]), []).append(r)
+    for (name, grouping), moves in grouped.items():
+        most = sorted(moves, key=lambda r: -abs(r["sds"]))[:3]
+        told = "; ".join(f"{r['cluster']} {r['sds']:+.1f}" for r in most)
+        lines.append(f"{name} without one {label_of(grouping)}, in posterior sds: {told}")
     return lines
 
 
