@@ -183,7 +183,7 @@ def _simpler(model: Model) -> str:
 
 def _rays(model: Model) -> list[Finding]:
     """Pairs of scales tied by a line in logs: a ray D = kN^p, or a single IsoFLOP budget (p = -1)."""
-    scales = _scales_with_exponents(model)
+    scales = _scales_withexponents_of(model)
     findings = []
     for k, (one, x) in enumerate(scales):
         for other, y in scales[k + 1 :]:
@@ -215,7 +215,7 @@ def _rays(model: Model) -> list[Finding]:
     return findings
 
 
-def _scales_with_exponents(model: Model) -> list[tuple[str, np.ndarray]]:
+def _scales_withexponents_of(model: Model) -> list[tuple[str, np.ndarray]]:
     """The logs of the scales that the law raises to exponents of their own, by name."""
     own = {axis for p in model.law.parameters for axis in (p.at or {})} | {"N", "D"}
     found: list[tuple[str, np.ndarray]] = []
@@ -264,7 +264,7 @@ def _sensitivity(model: Model) -> Sensitivity | None:
         return None
     slots = _law_slots(model)
     keep = np.concatenate([np.arange(s.start, s.start + s.size) for s in slots])
-    names = [*(n for n in ("a",) if n in model.law.derived), *_exponents(model.law)]
+    names = [*(n for n in ("a",) if n in model.law.derived), *exponents_of(model.law)]
 
     def rows(z, data):
         """The link of every mean, in units of the first response's noise; nothing where a row observes another."""
@@ -294,7 +294,7 @@ def _sensitivity(model: Model) -> Sensitivity | None:
     return Sensitivity(J[finite], gradients, responses[0].noise_scale)
 
 
-def _exponents(law: Law) -> list[str]:
+def exponents_of(law: Law) -> list[str]:
     """The parameters that are exponents: those named by a contribution, or free of a unit and not the floor."""
     named = {e.removeprefix("-") for p in law.parameters for e in (p.at or {}).values()}
     return [p.name for p in law.parameters if p.name in named] or [

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.diagnostics import exponents_of
 from bayescale.errors import Finding
 from bayescale.law import Parameter
 from bayescale.model import Model
@@ -25,6 +26,8 @@ PRIOR_HELD = 0.2
 #: Widened draws need the spread of at least this many clusters.
 FEWEST_TO_WIDEN = 10
 _WORLDS, _CHUNK = 1000, 2e7
+#: So many of the simulated tables are fitted half by half, until their log density gains less than this share.
+_REFITTED, _TOLERANCE = 500, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,26 +67,39 @@ class _Bench:
         return self.line.simulate(np.random.default_rng([self.seed, 11]), self.worlds)
 
     @cached_property
-    def residuals(self) -> np.ndarray:
-        """The residuals of every simulated table after its fit, shape (worlds, rows)."""
+    def fitted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals of every simulated table after its fit, and the fit: (worlds, rows), (worlds, dimension)."""
         noise, truth = self._simulated
-        return noise - self.line.displacement(noise, truth) @ self.line.slopes.T
+        moved = self.line.displacement(noise, truth)
+        return noise - moved @ self.line.slopes.T, truth + moved
 
     @cached_property
     def _tables(self) -> list[Tables]:
         rows, dimension = self.line.slopes.shape
         pieces = max(1, int(np.ceil(self.worlds * rows * dimension / _CHUNK)))
-        return [self.line.tables(part) for part in np.array_split(self.residuals, pieces)]
+        return [self.line.tables(part) for part in np.array_split(self.fitted[0], pieces)]
 
     def over_worlds(self, statistic: Callable[[Tables], np.ndarray]) -> np.ndarray:
         """A statistic over all simulated tables, in pieces that fit into memory."""
         return np.concatenate([statistic(part) for part in self._tables])
 
-    def halves(self, lower: np.ndarray) -> np.ndarray:
-        """Upper less lower half, by quantity: what simulated tables show, shape (worlds, quantities)."""
-        noise, truth = self._simulated
-        upper, below = (self.line.displacement(noise, truth, rows) for rows in (~lower, lower))
-        return (upper - below) @ self.gradients.T
+    def apart(self, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Upper less lower half by quantity, each half fitted by itself: of the table (q,), of worlds (worlds, q)."""
+        line, halves = self.line, (~lower, lower)
+        upper, below = (line.fitted_to(rows).x for rows in halves)
+        seen = self.gradients @ (upper - below)
+        noise, truth = (x[:_REFITTED] for x in self._simulated)
+        location = line.observed - line.residual - line.incidence @ line.x[line.inner :]
+        y = location + truth[:, line.inner :] @ line.incidence.T + noise
+        rows, dimension = line.slopes.shape
+        size = int(np.clip(_CHUNK // (rows * dimension), 10, len(y)))
+        moved = []
+        for first in range(0, len(y), size):
+            last = min(first, len(y) - size)  # the last piece overlaps, so that all have one shape
+            part = slice(last, last + size)
+            upper, below = (line.modes(y[part], keep, truth[part], _TOLERANCE)[0] for keep in halves)
+            moved.append(((upper - below) @ self.gradients.T)[first - last :])
+        return seen, np.concatenate(moved)
 
 
 def examine(
@@ -92,7 +108,6 @@ def examine(
     quantities: Mapping[str, np.ndarray],
     *,
     seed: int = 0,
-    prefer: Sequence[str] = ("a",),
     worlds: int = _WORLDS,
 ) -> Examination:
     """Examine the intervals of a fit: leave-cluster-out spreads, halves of the table, unmodelled groups, the prior.
@@ -108,6 +123,7 @@ def examine(
     effects = {i.site: u for i, u in zip(structure.intercepts, parts[1:], strict=True)}
     findings = [*_effective_runs(model, quantities)]
     line = linearise(model, z, effects)
+    prefer = [*(n for n in ("a",) if n in model.law.derived), *exponents_of(model.law)]
     free = {n: x for n, x in quantities.items() if shares.get(n, 1.0) <= PRIOR_HELD}
     names, gradients = gradients_of(z, free, line) if line is not None else ([], np.empty((0, 0)))
     nuisance = {p for i in structure.intercepts for p in (i.spread, i.ratio)} | {
@@ -252,17 +268,13 @@ def _windows(bench: _Bench, prefer: Sequence[str]) -> tuple[dict[str, Any] | Non
     lower = halves(C)
     if min(lower.sum(), (~lower).sum()) < line.inner:
         return None, []
-    table, moved = line.table, []
-    for rows in (lower, ~lower):
-        covariance = line.covariance_of(np.where(rows, table.information[0], 0.0))
-        score = line.slopes.T @ np.where(rows, table.score[0], 0.0) - line.precision * line.x
-        moved.append(bench.gradients @ covariance @ score)
-    z, worlds = _standardised(moved[1] - moved[0], null := bench.halves(lower))
+    seen, null = bench.apart(lower)
+    z, worlds = _standardised(seen, null)
     level = float(np.quantile(np.abs(worlds).max(axis=1), 1 - WINDOW_ALARM))
     k = int(np.argmax(np.abs(z)))
     asked = [bench.names.index(n) for n in prefer if n in bench.names]
-    if asked and (abs(z[asked[0]]) > level or abs(z[k]) <= level):
-        k = asked[0]
+    if asked:
+        k = next((q for q in asked if abs(z[q]) > level), k if abs(z[k]) > level else asked[0])
     name, unstable = bench.names[k], bool(np.abs(z).max() > level)
     fits = [line.fitted_to(rows) for rows in (lower, ~lower)]
     cut = float(C[lower].max()), float(C[~lower].min())

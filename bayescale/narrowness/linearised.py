@@ -67,42 +67,69 @@ class Linearised:
         weighted = self.slopes.T * information[..., None, :]
         return np.linalg.inv(weighted @ self.slopes + np.diag(self.precision))
 
-    def fitted_to(self, rows: np.ndarray) -> Linearised:
-        """The same linearisation about the mode of some of the rows (a mask), by damped scoring from this one."""
-        locate = _program(self.model, self.positions, self.flat)
+    @cached_property
+    def incidence(self) -> np.ndarray:
+        """Which effect of a group every row has, shape (rows, effects)."""
+        groups = [np.eye(len(g.levels))[g.index] for g in self.model.groupings]
+        return np.concatenate([np.zeros((len(self.scale), 0)), *groups], axis=1)
+
+    @property
+    def observed(self) -> np.ndarray:
+        """The observed responses on the link scale."""
         response = self.model.law.responses[0]
-        y = self.model.data["responses"][response.name]["y"][: len(rows)]
-        incidence = np.concatenate(
-            [np.zeros((len(y), 0)), *(np.eye(len(g.levels))[g.index] for g in self.model.groupings)], axis=1
-        )
+        return self.model.data["responses"][response.name]["y"][: len(self.scale)]
 
-        def at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-            location, slopes = locate(x[: self.inner])
-            residual = y - location - incidence @ x[self.inner :]
+    def fitted_to(self, rows: np.ndarray) -> Linearised:
+        """The same linearisation about the mode of some of the rows (a mask)."""
+        found, residual, slopes = self.modes(self.observed[None], rows, self.x[None])
+        x, flat = found[0], self.flat.copy()
+        flat[self.positions] = x[: self.inner]
+        return replace(self, x=x, slopes=slopes[0], residual=residual[0], flat=flat)
+
+    def modes(
+        self, y: np.ndarray, rows: np.ndarray, start: np.ndarray, tolerance: float = 1e-14
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The modes of tables `y` (tables, rows), from some of their rows (a mask), by damped scoring from `start`.
+
+        It stops when no log density gains more than `tolerance`, as a share of it. Gives x (tables, dimension), and
+        residuals and slopes of all rows there.
+        """
+        locate, inner, incidence = _program(self.model, self.positions, self.flat, len(y)), self.inner, self.incidence
+        weights = rows * self.information
+        # Effects enter linearly: their block of the curvature is the same everywhere and is eliminated once.
+        effects = np.linalg.inv((incidence.T * weights) @ incidence + np.diag(self.precision[inner:]))
+
+        def at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            location, slopes = locate(x[:, :inner])
+            residual = y - location - x[:, inner:] @ incidence.T
             heights = log_density_of(self.noise, residual / self.scale, self.shape)
-            height = float((rows * heights).sum() - 0.5 * (self.precision * x**2).sum())
-            return residual, np.concatenate([slopes, incidence], axis=1), height
+            height = (rows * heights).sum(axis=1) - 0.5 * (self.precision * x**2).sum(axis=1)
+            return residual, slopes, np.where(np.isfinite(height), height, -np.inf)
 
-        x, weights = self.x, rows * self.information
+        x = start
         residual, slopes, height = at(x)
         for _ in range(_STEPS):
             score = rows * score_of(self.noise, residual / self.scale, self.shape) / self.scale
-            curvature = (slopes.T * weights) @ slopes + np.diag(self.precision)
-            step = np.linalg.solve(curvature, slopes.T @ score - self.precision * x)
+            own = np.einsum("tri,tr->ti", slopes, score) - self.precision[:inner] * x[:, :inner]
+            rest = score @ incidence - self.precision[inner:] * x[:, inner:]
+            weighted = slopes.transpose(0, 2, 1) * weights
+            mixed = weighted @ incidence
+            schur = weighted @ slopes + np.diag(self.precision[:inner]) - mixed @ effects @ mixed.transpose(0, 2, 1)
+            first = np.linalg.solve(schur, (own - np.einsum("tie,te->ti", mixed @ effects, rest))[..., None])[..., 0]
+            step = np.concatenate([first, (rest - np.einsum("tie,ti->te", mixed, first)) @ effects], axis=1)
             for _ in range(12):
                 trial = at(x + step)
-                if np.isfinite(trial[2]) and trial[2] >= height - 1e-12 * abs(height):
+                worse = trial[2] < height - 1e-12 * np.abs(height)
+                if not worse.any():
                     break
-                step = step / 2
-            else:
-                break
-            gain, (residual, slopes, height) = trial[2] - height, trial
+                step = np.where(worse[:, None], step / 2, step)
+            step[worse] = 0.0
+            gain = np.where(worse, 0.0, trial[2] - height)
             x = x + step
-            if gain < 1e-14 * max(1.0, abs(height)):
+            residual, slopes, height = at(x) if worse.any() else trial
+            if (gain < tolerance * np.maximum(1.0, np.abs(height))).all():
                 break
-        flat = self.flat.copy()
-        flat[self.positions] = x[: self.inner]
-        return replace(self, x=x, slopes=slopes, residual=residual, flat=flat)
+        return x, residual, np.concatenate([slopes, np.broadcast_to(incidence, (len(y), *incidence.shape))], axis=2)
 
     @cached_property
     def table(self) -> Tables:
@@ -139,16 +166,10 @@ class Linearised:
         truth[:, effects] = rng.standard_normal((worlds, len(self.x) - self.inner)) / np.sqrt(self.precision[effects])
         return noise, truth
 
-    def displacement(self, noise: np.ndarray, truth: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """What a fit of simulated tables finds, less the truth, by one step from it: (worlds, dimension).
-
-        With `rows`, a fit of those rows alone.
-        """
+    def displacement(self, noise: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """What a fit of simulated tables finds, less the truth, by one step from it: (worlds, dimension)."""
         score = score_of(self.noise, noise / self.scale, self.shape) / self.scale
-        if rows is None:
-            return (score @ self.slopes - truth * self.precision) @ self.covariance
-        part = np.where(rows, self.information, 0.0)
-        return ((score * rows) @ self.slopes - truth * self.precision) @ self.covariance_of(part)
+        return (score @ self.slopes - truth * self.precision) @ self.covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +220,8 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
     return near.fitted_to(np.ones(rows, bool))
 
 
-def _program(model: Model, positions: np.ndarray, middle: np.ndarray) -> Callable[[np.ndarray], tuple]:
-    """Locations on the link scale and their slopes in the law's coordinates, without effects of groups."""
+def _program(model: Model, positions: np.ndarray, middle: np.ndarray, tables: int) -> Callable[[np.ndarray], tuple]:
+    """Locations on the link scale and their slopes in the law's coordinates, without effects of groups, of a stack."""
     import jax
 
     structure, response = model.structure, model.law.responses[0]
@@ -211,16 +232,20 @@ def _program(model: Model, positions: np.ndarray, middle: np.ndarray) -> Callabl
         return link.forward(structure.means(structure.values(z, data), data, response))
 
     def both(own, middle, data):
-        return location(own, middle, data), jax.jacfwd(location)(own, middle, data)
+        def one(x):
+            return location(x, middle, data), jax.jacfwd(location)(x, middle, data)
+
+        return jax.vmap(one)(own)
 
     with double_precision():
         data = jax.device_put(model.data)
-        program = compiled(("linearise", structure.key), both, middle[positions], middle, data)
+        shape = np.zeros((tables, len(positions)))
+        program = compiled(("linearise", structure.key), both, shape, middle, data)
 
     def run(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with double_precision():
             found = program(np.asarray(own, float), middle, data)
-        return np.asarray(found[0])[:rows], np.asarray(found[1])[:rows]
+        return np.asarray(found[0])[:, :rows], np.asarray(found[1])[:, :rows]
 
     return run
 

@@ -59,7 +59,7 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         "allocation": entries,
         "checks": [_contract(f) for f in info["checks"]],
         "design": [_contract(f) for f in info["design"]],
-        "audit": list(info["audit"]),
+        "audit": [_contract(f) for f in info["audit"]],
         "verdict": dict(info["verdict"]),
         "headline_source": info["headline_source"],
         "converged": fit.converged,
