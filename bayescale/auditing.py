@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.errors import Finding, LawError, NotFittedFor, nearest, worst
-from bayescale.narrowness import Clusters, Linearised, clusters_of, gradients_of, leave_out, linearise, values_at
+from bayescale.narrowness import (
+    Clusters,
+    Linearised,
+    clusters_of,
+    gradients_of,
+    leave_out,
+    linearise,
+    modes_without,
+    values_at,
+)
 from bayescale.narrowness.clusters import ROW
 from bayescale.posterior import Fit, flat_draws, flattened, model_of
 from bayescale.runs import compute_of
@@ -112,12 +121,7 @@ def _moves_of_rows(line: Linearised, gradients: np.ndarray) -> np.ndarray:
 
 def _moves_of(fit: Fit, line: Linearised, clusters: Clusters, names: Sequence[str]) -> np.ndarray:
     """Moves without each cluster, in posterior sds, by searching the mode anew: (quantities, clusters)."""
-    every = np.ones(len(line.residual), bool)
-    modes = [line]
-    for members in clusters.rows():
-        rest = every.copy()
-        rest[members] = False
-        modes.append(line.fitted_to(rest))
+    modes = [line, *modes_without(line, clusters)]
     values, posterior = values_at(line, modes), fit.draws("posterior")
     return np.stack([(values[n][1:] - values[n][0]) / posterior[n].std() for n in names])
 

@@ -152,7 +152,8 @@ def forecast(
     size = location.shape
     run_noise = sigma * noise.sample(rng, size, **shape_values)
     new = location + run_noise
-    for column in fit.group:
+    learnt = [column for column in fit.group if np.ptp(taken[f"tau_{column}{suffix}"]) > 0]
+    for column in learnt:
         new = new + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
     made = {"mean": mean, "new_group": link.inverse(new)}
     if levels:
@@ -166,7 +167,7 @@ def forecast(
                         f"{column!r} has no level {levels[column]!r}", remedy=nearest(str(levels[column]), known)
                     )
                 same = same + np.asarray(effects)[..., known.index(str(levels[column]))].reshape(-1)
-            else:
+            elif column in learnt:
                 same = same + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
         if unknown := sorted(set(levels) - set(fit.group)):
             raise LawError(
@@ -183,6 +184,8 @@ def forecast(
     compute = at.get("C", FLOPS_PER_PARAM_TOKEN * at["N"] * at["D"] if {"N", "D"} <= set(at) else np.nan)
     ratio = np.broadcast_to(compute / largest_compute(fit.runs), (points,))
     notes = [f"{k}: {KINDS[k]}" for k in made]
+    if few := [column for column in fit.group if column not in learnt]:
+        notes.append(f"an average of the known levels of {', '.join(few)}: name one, as levels={{{few[0]!r}: ...}}")
     if np.nanmax(ratio, initial=0) > FAR:
         notes.append(f"up to {np.nanmax(ratio):.0f} times beyond the largest run: mostly the law's form")
     unit = fit.info["loss_unit"] if predicted.name == "loss" else predicted.unit

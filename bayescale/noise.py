@@ -191,12 +191,17 @@ def noise_named(name: str) -> Noise:
 
 @dataclass(frozen=True)
 class Effect:
-    """How a kind of grouping is shrunk: the prior of its spread tau, as a ratio to sigma or on the link scale."""
+    """How a kind of grouping is shrunk: the prior of its spread tau, as a ratio to sigma or on the link scale.
+
+    `few` is the spread, on the link scale, that a grouping of too few levels to learn one from is given; None where
+    such a grouping is left out.
+    """
 
     kind: str
     meaning: str
     prior: Prior
     relative: bool
+    few: float | None = None
 
 
 #: Spread of the intercepts, by what the grouping means. Recipes differ in the data and code they use, so their
@@ -207,7 +212,7 @@ EFFECTS: dict[str, Effect] = {
         Effect("run", "rows of one run", HalfNormal(1.0), True),
         Effect("size", "runs of one model size", HalfNormal(1.0), True),
         Effect("budget", "runs of one compute budget", HalfNormal(1.0), True),
-        Effect("recipe", "runs of one recipe, family or tokenizer", HalfNormal(0.05), False),
+        Effect("recipe", "runs of one recipe, family or tokenizer", HalfNormal(0.05), False, few=0.1),
         Effect("other", "runs that share a column's value", HalfNormal(1.0), True),
     )
 }

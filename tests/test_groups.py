@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from worlds import chinchilla_world
+from worlds import TRUTH, chinchilla_world
 
 import bayescale as bs
 from bayescale.model import build_model, isoflop_levels, make_groupings
@@ -86,11 +86,33 @@ def test_budgets_are_read_off_compute(ladder):
 
 
 def test_few_levels_are_never_given_a_spread():
-    runs = chinchilla_world(60, 0, groups=[("recipe", 3, 1.0)])
+    """Two to four recipes have effects of a fixed, wide spread; other groupings of so few levels are left out."""
+    runs = chinchilla_world(60, 0, groups=[("recipe", 3, 1.0), ("group", 3, 1.0)])
     found, notes = make_groupings(runs, "auto")
-    assert found == () and "3 levels" in notes[0].message
+    assert [(g.column, g.fixed) for g in found] == [("recipe", 0.1)]
+    assert any("3 levels of 'recipe'" in n.message for n in notes)
+    assert any("no effect of 'group'" in n.message for n in notes)
     with pytest.raises(bs.LawError, match="3 levels"):
-        make_groupings(runs, "recipe")
+        make_groupings(runs, "group")
+
+
+def test_recipes_of_other_losses_do_not_move_the_law():
+    """Two recipes, one 5 % worse throughout and only at small scale: the exponents must not pay for it."""
+    runs = chinchilla_world(120, 6, sigma=0.004)
+    worse = runs.values("flops") < np.median(runs.values("flops"))
+    worse &= np.random.default_rng(0).random(120) < 0.7
+    table = runs.with_columns(
+        {"loss": runs.values("loss") * np.where(worse, 1.05, 1.0), "recipe": np.where(worse, "old", "new")}
+    )
+    fit = bs.fit("chinchilla", table, seed=0)
+    assert fit.group == ("recipe",) and np.ptp(fit.draws("posterior")["tau_recipe"]) == 0
+    effects = fit.tree["posterior"]["u_recipe"].mean(("chain", "draw"))
+    apart = float(effects.sel(level_recipe="old") - effects.sel(level_recipe="new"))
+    assert apart == pytest.approx(np.log(1.05), abs=0.005)
+    a = fit.draws("posterior")["a"]
+    assert abs(a.mean() - TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])) < 4 * a.std()
+    made = bs.forecast(fit, N=1e9, D=2e10, levels={"recipe": "old"})
+    assert made.interval("same_group")[0, 0] > made.interval("mean")[0, 0]
 
 
 def test_a_level_for_every_row_is_refused():

@@ -106,7 +106,7 @@ def build_model(
         if r.name in noises
         for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)))
     ]
-    extra += [_spread(i) for i in intercepts]
+    extra += [_spread(i) for i in intercepts if i.grouping.fixed is None]
     coordinates = make_coordinates(
         law,
         extra,

@@ -39,6 +39,11 @@ class Intercepts:
         """The name of their spread: a standard deviation on the link scale."""
         return f"tau_{self.grouping.column}{self.suffix}"
 
+    def effects(self, sites: Mapping[str, Any]) -> Any:
+        """The effects as rows have them: those of a fixed spread add up to zero, the law keeps the level."""
+        found = sites[self.site]
+        return found - found.mean() if self.grouping.fixed is not None else found
+
     @property
     def ratio(self) -> str:
         """The name of the sampled coordinate behind the spread."""
@@ -167,16 +172,24 @@ class Structure:
 
         known = data["effects"][i.site]
         tau = values[i.spread]
+        if i.grouping.fixed is not None:  # their prior alone holds their mean: its width must stay in the coordinates
+            return tau * v, 0.0
         information = known["rows"] * (tau / values[f"sigma{i.suffix}"]) ** 2
         width = tau / jnp.sqrt(1 + information)
         return information / (1 + information) * known["estimate"] + width * v, jnp.log(width).sum()
 
     def values(self, z, data) -> dict[str, Any]:
         """Every parameter by name: coordinates, paper parameters, noise, spreads of the groups."""
+        import jax.numpy as jnp
+
         known = self.coordinates.values(z, data["references"])
         for i in self.intercepts:
-            unit = known[f"sigma{i.suffix}"] if i.grouping.effect.relative else i.grouping.effect.prior.args[0]
-            known[i.spread] = unit * known[i.ratio]
+            effect = i.grouping.effect
+            if i.grouping.fixed is not None:
+                known[i.spread] = jnp.asarray(i.grouping.fixed, z.dtype)
+            else:
+                unit = known[f"sigma{i.suffix}"] if effect.relative else effect.prior.args[0]
+                known[i.spread] = unit * known[i.ratio]
         return known
 
     def means(self, values: Mapping[str, Any], data, response: Response):
@@ -211,7 +224,7 @@ class Structure:
         location = LINKS[response.support].forward(self.means(values, data, response))
         for i in self.intercepts:
             if i.response == response.name:
-                location = location + sites[i.site][data["levels"][i.grouping.column]]
+                location = location + i.effects(sites)[data["levels"][i.grouping.column]]
         return location
 
     def row_log_density(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response, smooth):
@@ -282,7 +295,7 @@ class Structure:
         values = self.values(sites["z"], data)
         out: dict[str, Any] = {
             "values": values | self.coordinates.derived(values, data["references"]),
-            "effects": {i.site: sites[i.site] for i in self.intercepts},
+            "effects": {i.site: i.effects(sites) for i in self.intercepts},
             "mean": {r.name: self.means(values, data, r) for r in self.law.responses},
             "log_likelihood": {},
             "log_prior": -0.5 * (sites["z"] ** 2).sum() - 0.5 * np.log(2 * np.pi) * self.coordinates.dimension,

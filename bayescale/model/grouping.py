@@ -35,6 +35,11 @@ class Grouping:
         return EFFECTS[self.kind]
 
     @property
+    def fixed(self) -> float | None:
+        """The spread of its effects where it has too few levels to learn one; None where it is learnt."""
+        return self.effect.few if len(self.levels) < FEWEST_LEVELS else None
+
+    @property
     def rows_per_level(self) -> float:
         """The mean number of rows a level."""
         return len(self.index) / max(1, len(self.levels))
@@ -44,8 +49,8 @@ def make_groupings(runs: Runs, group: str | Sequence[str]) -> tuple[tuple[Groupi
     """The groupings asked for, and notes on those left out.
 
     `group` is "auto" (run, model size, budget and recipe, wherever a column has at least 5 levels and 1.5 rows a
-    level), "none", or column names. Raises `RunsError` (BS-R030) for a column that the table lacks and `LawError`
-    (BS-L002) for one with too few levels to learn a spread from.
+    level), "none", or column names. Two to four recipes get effects of a wide, fixed spread. Raises `RunsError`
+    (BS-R030) for a column that the table lacks and `LawError` (BS-L002) for one with too few levels otherwise.
     """
     if group == "none" or (not isinstance(group, str) and not group):
         return (), ()
@@ -59,7 +64,8 @@ def _asked(runs: Runs, column: str) -> Grouping:
     if column in ("flops", "budget") and not runs.has("budget") and (found := isoflop_levels(runs)):
         return found
     index, levels = runs.labels(column)
-    if len(levels) < FEWEST_LEVELS:
+    kind = _KINDS.get(column, "other")
+    if len(levels) < FEWEST_LEVELS and (len(levels) < 2 or EFFECTS[kind].few is None):
         raise LawError(
             f"column {column!r} has {len(levels)} levels: their spread cannot be estimated",
             code="BS-L002",
@@ -74,7 +80,7 @@ def _asked(runs: Runs, column: str) -> Grouping:
             file=runs.source,
             remedy="Leave the grouping out.",
         )
-    return Grouping(column, _KINDS.get(column, "other"), index, levels)
+    return Grouping(column, kind, index, levels)
 
 
 def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
@@ -91,7 +97,14 @@ def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
             continue
         if len(made.levels) == 1 or any(same_partition(made.index, g.index) for g in found):
             continue
-        if len(made.levels) < FEWEST_LEVELS:
+        if made.fixed is not None:
+            found.append(made)
+            message = (
+                f"the {len(made.levels)} levels of {column!r} are too few to learn their spread: each has an effect of "
+                f"its own, up to about {made.fixed:.0%} of the loss"
+            )
+            notes.append(Note("BS-R023", message))
+        elif len(made.levels) < FEWEST_LEVELS:
             notes.append(
                 Note(
                     "BS-R023" if kind == "recipe" else "BS-R016",

@@ -9,7 +9,7 @@ from bayescale.narrowness.examination import (
     prior_shares,
     values_at,
 )
-from bayescale.narrowness.jackknife import gradients_of, leave_out, narrowness_of, spread_of
+from bayescale.narrowness.jackknife import gradients_of, leave_out, modes_without, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables, linearise
 from bayescale.narrowness.widening import widened
 
@@ -27,6 +27,7 @@ __all__ = [
     "halves",
     "leave_out",
     "linearise",
+    "modes_without",
     "narrowness_of",
     "prior_shares",
     "spread_of",

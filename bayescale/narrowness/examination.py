@@ -198,7 +198,7 @@ def _effective_runs(model: Model, quantities: Mapping[str, np.ndarray]) -> list[
     findings = []
     for i in model.structure.intercepts:
         tau, sigma = quantities.get(i.spread), quantities.get(f"sigma{i.suffix}")
-        if tau is None or sigma is None:
+        if tau is None or sigma is None or i.grouping.fixed is not None:
             continue
         g, noise = i.grouping, model.structure.noises[i.response]
         shape = {p.name: float(np.median(quantities[f"{p.name}{i.suffix}"])) for p in noise.shape}

@@ -32,6 +32,16 @@ def leave_out(line: Linearised, tables: Tables, clusters: Clusters, gradients: n
     return moves
 
 
+def modes_without(line: Linearised, clusters: Clusters) -> list[Linearised]:
+    """The mode without each cluster of rows, searched anew."""
+    every, modes = np.ones(len(line.residual), bool), []
+    for members in clusters.rows():
+        rest = every.copy()
+        rest[members] = False
+        modes.append(line.fitted_to(rest))
+    return modes
+
+
 def spread_of(moves: np.ndarray) -> np.ndarray:
     """The leave-cluster-out standard deviation from moves whose last axis is the clusters."""
     count = moves.shape[-1]

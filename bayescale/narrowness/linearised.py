@@ -70,7 +70,10 @@ class Linearised:
     @cached_property
     def incidence(self) -> np.ndarray:
         """Which effect of a group every row has, shape (rows, effects)."""
-        groups = [np.eye(len(g.levels))[g.index] for g in self.model.groupings]
+        groups = []
+        for g in self.model.groupings:
+            levels = np.eye(len(g.levels))
+            groups.append((levels - levels.mean() if g.fixed is not None else levels)[g.index])
         return np.concatenate([np.zeros((len(self.scale), 0)), *groups], axis=1)
 
     @property
@@ -139,21 +142,14 @@ class Linearised:
     def tables(self, residual: np.ndarray) -> Tables:
         """Tables at this design from their residuals after fitting, shape (tables, rows).
 
-        A table's information is what its residuals show, not what the noise expects: rows far from the law pull the
-        posterior less, and where they sit at the design's ends its width grows.
+        A table's information is what its residuals show, not what the noise expects: rows far from the law say little,
+        and where they sit at the design's ends the posterior is wider.
         """
         score = score_of(self.noise, residual / self.scale, self.shape) / self.scale
         if self.noise.smooth is not None:  # a kink shows no curvature: its expectation stands in
             return Tables(score, np.broadcast_to(self.information, score.shape), self.covariance[None])
-        shown = curvature_of(self.noise, residual / self.scale, self.shape) / self.scale**2
-        hessian = (self.slopes.T * shown[:, None, :]) @ self.slopes + np.diag(self.precision)
-        try:
-            np.linalg.cholesky(hessian)
-        except np.linalg.LinAlgError:  # some table is at a saddle: its far rows count as saying nothing
-            saddle = np.linalg.eigvalsh(hessian)[:, 0] <= 0
-            shown[saddle] = np.maximum(shown[saddle], 0.0)
-            hessian = (self.slopes.T * shown[:, None, :]) @ self.slopes + np.diag(self.precision)
-        return Tables(score, shown, np.linalg.inv(hessian))
+        shown = np.maximum(curvature_of(self.noise, residual / self.scale, self.shape), 0.0) / self.scale**2
+        return Tables(score, shown, self.covariance_of(shown))
 
     def simulate(self, rng: np.random.Generator, worlds: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise of other tables at this design, and new effects of groups: (worlds, rows) and (worlds, dimension).

@@ -5,8 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from bayescale.narrowness.clusters import Clusters
-from bayescale.narrowness.jackknife import leave_out
+from bayescale.narrowness.jackknife import leave_out, modes_without
 from bayescale.narrowness.linearised import Linearised
+
+#: More clusters than this are left out by one step each.
+_MOST_REFITS = 300
+
+
+def moves_without(line: Linearised, clusters: Clusters) -> np.ndarray:
+    """How far the law's own coordinates move without each cluster: (coordinates, clusters).
+
+    Each is the mode of the other rows; where clusters are many, one step from the mode of all.
+    """
+    if clusters.count > _MOST_REFITS:
+        return -leave_out(line, line.table, clusters, np.eye(len(line.x))[: line.inner])[0]
+    return np.stack([(mode.x - line.x)[: line.inner] for mode in modes_without(line, clusters)], axis=1)
 
 
 def widened(line: Linearised, flat: np.ndarray, clusters: Clusters, seed: int = 0) -> np.ndarray:
@@ -19,8 +32,7 @@ def widened(line: Linearised, flat: np.ndarray, clusters: Clusters, seed: int = 
     """
     own = flat[:, line.positions]
     centre, posterior = own.mean(axis=0), np.cov(own.T).reshape(line.inner, line.inner)
-    unit = np.eye(len(line.x))[: line.inner]
-    moves = leave_out(line, line.table, clusters, unit)[0]
+    moves = moves_without(line, clusters)
     moves = moves - moves.mean(axis=1, keepdims=True)
     count = clusters.count
     shown = (count - 1) / count * moves @ moves.T

@@ -223,11 +223,16 @@ def _sampler_arguments(model: Model, mean: np.ndarray, values: Mapping[str, np.n
 
 
 def _group_likelihood(model: Model, flat: np.ndarray, shape: tuple[int, int]) -> xr.Dataset:
-    """The log-likelihood of every level with its own intercept integrated out, the other groupings' held."""
+    """The log-likelihood of every level with its own intercept integrated out, the other groupings' held.
+
+    Effects of a fixed spread are parameters like the law's: nothing of theirs is integrated out.
+    """
     import xarray as xr
 
     variables, coords = {}, {}
     for i in model.structure.intercepts:
+        if i.grouping.fixed is not None:
+            continue
         terms = level_log_likelihood(model, flat, i)
         dim = f"level_{i.grouping.column}"
         name = i.grouping.column + i.suffix

@@ -133,6 +133,9 @@ def _unshrunk_effects(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
         values = structure.values(sites["z"], model.data)
         made = {}
         for i in structure.intercepts:
+            if i.grouping.fixed is not None:
+                made[i.site] = np.zeros(len(i.grouping.levels))
+                continue
             ratio = float(values[i.spread] / values[f"sigma{i.suffix}"])
             information = model.data["effects"][i.site]["rows"] * ratio**2
             made[i.site] = np.asarray(sites[i.site]) * (1 + information) / information
