@@ -76,6 +76,19 @@ def test_what_auto_groups_by(ladder):
     assert make_groupings(ladder, "none") == ((), ())
 
 
+def test_groupings_that_hardly_differ_are_one():
+    """22 shapes of 20 sizes: the effect of a size cannot be told from that of its shape's runs."""
+    rng = np.random.default_rng(0)
+    shape = np.arange(110) % 22
+    size = np.where(shape >= 20, shape - 20, shape)
+    runs = chinchilla_world(110, 0).with_columns(
+        {"run": [f"r{k}" for k in shape], "params": 1e8 * 1.2**size, "tokens": 10 ** rng.uniform(9, 11, 110)}
+    )
+    found, notes = make_groupings(runs, "auto")
+    assert [g.column for g in found] == ["run"]
+    assert any("hardly be told from that of 'run'" in n.message for n in notes)
+
+
 def test_budgets_are_read_off_compute(ladder):
     import dataclasses
 

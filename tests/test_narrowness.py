@@ -171,3 +171,21 @@ def test_the_replication_is_told_to_be_two_laws(epoch):
     budgets = report.left_out.query("grouping == 'budget'")
     moved = q.median + budgets["sds"].to_numpy() * fit.draws("posterior")["a"].std()
     assert len(budgets) == 9 and ((moved > q.lower) & (moved < q.upper)).sum() >= 8
+
+
+def test_alarms_and_coverage_on_tables_that_follow_the_law():
+    """20 tables of 30 runs with normal or Student-t noise: an alarm is promised on 5 %, a miss of a 90 % interval on 10 %.
+
+    Five alarms or more come by chance once in 390 (Binomial(20, .05)), seven misses or more once in 420
+    (Binomial(20, .1)). `benchmarks/honesty` counts them on thousands.
+    """
+    alarms = misses = 0
+    for seed in range(20):
+        runs = chinchilla_world(30, 100 + seed, sigma=0.005, tails=(4, 100)[seed % 2])
+        fit = bs.fit("chinchilla", runs, group="none", seed=seed)
+        alarms += any(f.status == "fail" for f in fit.audit)
+        a = fit.draws("posterior")["a"]
+        low, high = np.quantile(a, [0.05, 0.95])
+        misses += not low <= TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"]) <= high
+    assert alarms <= 4
+    assert misses <= 6

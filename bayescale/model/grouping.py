@@ -97,6 +97,14 @@ def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
             continue
         if len(made.levels) == 1 or any(same_partition(made.index, g.index) for g in found):
             continue
+        if alike := next((g for g in found if _told_apart(made, g) < FEWEST_ROWS_PER_LEVEL), None):
+            notes.append(
+                Note(
+                    "BS-R016",
+                    f"no effect of {column!r} was fitted: it can hardly be told from that of {alike.column!r}",
+                )
+            )
+            continue
         if made.fixed is not None:
             found.append(made)
             message = (
@@ -114,6 +122,12 @@ def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
         elif made.rows_per_level >= FEWEST_ROWS_PER_LEVEL:
             found.append(made)
     return tuple(found), tuple(notes)
+
+
+def _told_apart(made: Grouping, other: Grouping) -> float:
+    """How many levels of another grouping a level of this one holds, on average."""
+    pairs = {*zip(made.index.tolist(), other.index.tolist(), strict=True)}
+    return len(pairs) / len(made.levels)
 
 
 def same_partition(one: np.ndarray, other: np.ndarray) -> bool:

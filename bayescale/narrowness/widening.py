@@ -8,6 +8,8 @@ from bayescale.narrowness.clusters import Clusters
 from bayescale.narrowness.jackknife import leave_out, modes_without
 from bayescale.narrowness.linearised import Linearised
 
+#: No draw is stretched farther from the prior's middle than this many of its standard deviations.
+_FARTHEST = 6.0
 #: More clusters than this are left out by one step each.
 _MOST_REFITS = 300
 
@@ -43,5 +45,5 @@ def widened(line: Linearised, flat: np.ndarray, clusters: Clusters, seed: int = 
     rng = np.random.default_rng([seed, 13])
     tails = np.sqrt((count - 1) / rng.chisquare(count - 1, len(flat)))
     made = flat.copy()
-    made[:, line.positions] = centre + tails[:, None] * ((own - centre) @ stretch.T)
+    made[:, line.positions] = np.clip(centre + tails[:, None] * ((own - centre) @ stretch.T), -_FARTHEST, _FARTHEST)
     return made
