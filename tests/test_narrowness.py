@@ -174,7 +174,7 @@ def test_the_replication_is_told_to_be_two_laws(epoch):
 
 
 def test_alarms_and_coverage_on_tables_that_follow_the_law():
-    """20 tables of 30 runs with normal or Student-t noise: an alarm is promised on 5 %, a miss of a 90 % interval on 10 %.
+    """20 tables of 30 runs, normal or Student-t noise: alarms are promised on 5 %, misses of 90 % intervals on 10 %.
 
     Five alarms or more come by chance once in 390 (Binomial(20, .05)), seven misses or more once in 420
     (Binomial(20, .1)). `benchmarks/honesty` counts them on thousands.
