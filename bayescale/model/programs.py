@@ -98,7 +98,7 @@ def keep_on_disk() -> None:
             folder = folder / _fingerprint()
             folder.mkdir(parents=True, exist_ok=True)
             _prune(folder)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
             compilation_cache.reset_cache()
             compilation_cache.set_cache_dir(str(folder))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SLASH = "\u2215"
 #: Draws that go through a compiled program at once.
 CHUNK = 500
-#: Replicated responses are kept for at most this many draws a chain; a check needs no more.
+#: Replicated responses and likelihoods of groups are kept for at most this many draws a chain; no check needs more.
 PREDICTIVE_DRAWS = 250
 PRIOR_DRAWS = 1000
 #: An intercept is integrated out of its level's likelihood by the trapezoid rule in arcsinh of its distance from the
@@ -72,7 +72,7 @@ def make_tree(model: Model, flat: np.ndarray, stats: Mapping[str, np.ndarray], r
                 for name, v in out["log_likelihood"].items()
             }
         ),
-        "log_likelihood_group": _group_likelihood(model, flat.reshape(-1, dimension), shape),
+        "log_likelihood_group": _group_likelihood(model, flat[:, thin]).assign_coords(draw=thin),
         "log_prior": xr.Dataset({"log_prior": (("chain", "draw"), out["log_prior"].reshape(shape))}),
         "posterior_predictive": xr.Dataset(
             {name: (("chain", "draw", "row"), v) for name, v in replicated.items()}, coords={"draw": thin}
@@ -222,8 +222,10 @@ def _sampler_arguments(model: Model, mean: np.ndarray, values: Mapping[str, np.n
     return arguments
 
 
-def _group_likelihood(model: Model, flat: np.ndarray, shape: tuple[int, int]) -> xr.Dataset:
+def _group_likelihood(model: Model, flat: np.ndarray) -> xr.Dataset:
     """The log-likelihood of every level with its own intercept integrated out, the other groupings' held.
+
+    `flat` has the shape (chains, draws, dimension).
 
     Effects of a fixed spread are parameters like the law's: nothing of theirs is integrated out.
     """
@@ -233,10 +235,10 @@ def _group_likelihood(model: Model, flat: np.ndarray, shape: tuple[int, int]) ->
     for i in model.structure.intercepts:
         if i.grouping.fixed is not None:
             continue
-        terms = level_log_likelihood(model, flat, i)
+        terms = level_log_likelihood(model, flat.reshape(-1, flat.shape[-1]), i)
         dim = f"level_{i.grouping.column}"
         name = i.grouping.column + i.suffix
-        variables[name] = (("chain", "draw", dim), terms.reshape(*shape, -1))
+        variables[name] = (("chain", "draw", dim), terms.reshape(*flat.shape[:2], -1))
         coords[dim] = list(i.grouping.levels)
     return xr.Dataset(variables, coords=coords)
 

@@ -123,23 +123,26 @@ def _descend(potential: Potential, start: np.ndarray, free: np.ndarray) -> tuple
 
 
 def _unshrunk_effects(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The effects at a mode without the pull of their prior, by site."""
-    import jax.numpy as jnp
+    """The effects at a mode without the pull of their prior, by site; nothing for effects of a fixed spread."""
+    import jax
 
     structure = model.structure
-    with double_precision():
-        flat, _ = structure.from_sampler(jnp.asarray(x), model.data)
+
+    def unshrunk(x, data):
+        flat, _ = structure.from_sampler(x, data)
         sites = structure.sites(flat)
-        values = structure.values(sites["z"], model.data)
+        values = structure.values(sites["z"], data)
         made = {}
         for i in structure.intercepts:
-            if i.grouping.fixed is not None:
-                made[i.site] = np.zeros(len(i.grouping.levels))
-                continue
-            ratio = float(values[i.spread] / values[f"sigma{i.suffix}"])
-            information = model.data["effects"][i.site]["rows"] * ratio**2
-            made[i.site] = np.asarray(sites[i.site]) * (1 + information) / information
-    return made
+            information = data["effects"][i.site]["rows"] * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
+            free = 0.0 if i.grouping.fixed is not None else 1.0
+            made[i.site] = free * sites[i.site] * (1 + information) / information
+        return made
+
+    with double_precision():
+        arguments = (np.asarray(x, float), jax.device_put(model.data))
+        found = compiled(("unshrunk", structure.key), unshrunk, *arguments)(*arguments)
+        return {site: np.asarray(value) for site, value in found.items()}
 
 
 def round_coordinates(potential: Potential, x: np.ndarray) -> np.ndarray:
