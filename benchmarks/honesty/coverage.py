@@ -2,8 +2,8 @@
 
 Each cell is a design (the inputs of besiroglu2024, or a part of them) and a truth for the noise and the groups. Truths
 of the law vary: alpha, beta ~ U(.2, .6), E ~ U(1.2, 2.2), contributions at the design's middle ~ U(.2, .5). Of every
-table the default fit is made, examined, and compared with its truth: coverage and width of the posterior's own 95 %
-interval and of the headline's, and which alarms went off.
+table the default fit is made, examined, and compared with its truth: coverage and width of the posterior's own 80 %
+and 95 % intervals and of the headline's, and which alarms went off.
 
     python benchmarks/honesty/coverage.py --tables 400 --out coverage.json [--cell normal-240 …]
 """
@@ -25,7 +25,7 @@ from bayescale.narrowness import examine, widened
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
 
-PROB = 0.95
+PROBS = (0.8, 0.95)
 #: noise: (family, scale); groups: column → sd of its effects on log loss.
 TRUTHS = {
     "normal": (("normal", 0.0045), {}),
@@ -33,13 +33,25 @@ TRUTHS = {
     "size": (("normal", 0.0045), {"params": 0.0029}),
     "budget": (("normal", 0.0045), {"budget": 0.0025}),
     "size-strong": (("normal", 0.0030), {"params": 0.0060}),
+    "checkpoints": (("normal", 0.0020), {"run": 0.0040}),
 }
 ROWS = (240, 60, 25)
+#: Checkpoints of each run, in the cells checkpoints-1, -5 and -20.
+CHECKPOINTS = (1, 5, 20)
 
 
 @cache
 def design(rows: int) -> bs.Runs:
-    """The inputs of the replication's table, or one draw of fewer rows: 25 from the 100 runs of least compute."""
+    """The inputs of the replication's table, or one draw of fewer rows: 25 from the 100 runs of least compute.
+
+    1, 5 or 20 mean as many checkpoints of each of 40 runs on a grid.
+    """
+    if rows in CHECKPOINTS:
+        N, ratio = (g.ravel() for g in np.meshgrid(np.geomspace(5e7, 5e9, 10), (5, 15, 45, 135)))
+        share = np.linspace(1 / rows, 1, rows)
+        N, D = np.repeat(N, rows), (N * ratio)[:, None] * share
+        run = np.repeat([f"run{k:02d}" for k in range(len(ratio))], rows)
+        return bs.read_runs({"params": N, "tokens": D.ravel(), "run": run, "loss": np.linspace(3, 2, len(N))})
     runs, rng = bs.load_runs("besiroglu2024"), np.random.default_rng(rows)
     if rows == len(runs):
         return runs
@@ -111,7 +123,6 @@ def one(rows: int, truth: str, seed: int, group: str = "auto", noise: str = "stu
         source = "none" if found.widen_by is None else "sandwich"
         if found.widen_by is not None and found.line is not None:
             headline = quantities(widened(found.line, flat, found.widen_by, seed))
-    ends = [(1 - PROB) / 2, (1 + PROB) / 2]
     result = {
         "seed": seed,
         "divergences": int(drawn.stats["diverging"].sum()),
@@ -123,15 +134,20 @@ def one(rows: int, truth: str, seed: int, group: str = "auto", noise: str = "stu
     for name in ("alpha", "beta", "a", "E", "L10"):
         result["intervals"][name] = {
             "truth": float(p[name]),
-            "own": [float(x) for x in np.quantile(own[name], ends)],
-            "headline": [float(x) for x in np.quantile(headline[name], ends)],
+            "own": {p: ends_of(own[name], p) for p in PROBS},
+            "headline": {p: ends_of(headline[name], p) for p in PROBS},
         }
     return result
 
 
+def ends_of(x: np.ndarray, prob: float) -> list[float]:
+    """The ends of an equal-tailed interval."""
+    return [float(e) for e in np.quantile(x, [(1 - prob) / 2, (1 + prob) / 2])]
+
+
 def summary(cell: str, results: list[dict]) -> dict:
     """Coverage with its Monte Carlo standard error, median widths, and the rate of every alarm."""
-    made: dict = {"cell": cell, "tables": len(results), "prob": PROB}
+    made: dict = {"cell": cell, "tables": len(results)}
     alarms = [bool(r["alarms"]) for r in results]
     made["alarm"] = float(np.mean(alarms))
     made["alarms"] = {c: float(np.mean([c in r["alarms"] for r in results])) for r in results for c in r["alarms"]}
@@ -139,13 +155,15 @@ def summary(cell: str, results: list[dict]) -> dict:
     made["none"] = float(np.mean([r["source"] == "none" for r in results]))
     for kind in ("own", "headline"):
         for name in results[0]["intervals"]:
-            rows = [r["intervals"][name] for r in results]
-            inside = [i[kind][0] <= i["truth"] <= i[kind][1] for i in rows]
-            made[f"{kind} {name}"] = {
-                "coverage": float(np.mean(inside)),
-                "mcse": float(np.sqrt(max(np.mean(inside) * (1 - np.mean(inside)), 1e-4) / len(inside))),
-                "width": float(np.median([i[kind][1] - i[kind][0] for i in rows])),
-            }
+            made[f"{kind} {name}"] = {}
+            for prob in PROBS:
+                rows = [(r["intervals"][name]["truth"], *r["intervals"][name][kind][prob]) for r in results]
+                inside = np.mean([low <= truth <= high for truth, low, high in rows])
+                made[f"{kind} {name}"][f"{prob:.0%}"] = {
+                    "coverage": float(inside),
+                    "mcse": float(np.sqrt(max(inside * (1 - inside), 1e-4) / len(rows))),
+                    "width": float(np.median([high - low for _, low, high in rows])),
+                }
     return made
 
 
@@ -171,11 +189,10 @@ def main() -> None:
         document["cells"].append(made)
         print(f"\n{cell}: alarm {made['alarm']:.3f} {made['alarms']}", flush=True)
         for kind in ("own", "headline"):
-            parts = [
-                f"{n} {made[f'{kind} {n}']['coverage']:.3f} ({made[f'{kind} {n}']['width']:.3g})"
-                for n in ("alpha", "a", "L10")
-            ]
-            print(f"  {kind:8} {'  '.join(parts)}", flush=True)
+            for prob in map("{:.0%}".format, PROBS):
+                found = {n: made[f"{kind} {n}"][prob] for n in ("alpha", "a", "L10")}
+                told = "  ".join(f"{n} {f['coverage']:.3f} ({f['width']:.3g})" for n, f in found.items())
+                print(f"  {kind:8} {prob:4} {told}", flush=True)
         Path(chosen.out).write_text(json.dumps(document, indent=1) + "\n")
 
 
