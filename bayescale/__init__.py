@@ -50,12 +50,13 @@ _PUBLIC = {
     "model": ("Model", "build_model"),
     "reading": ("read_runs",),
     "datasets": ("DATASETS", "load_runs"),
-    "posterior": ("Fit", "load_fit"),
+    "posterior": ("Answers", "Batch", "Fit", "load_fit"),
     "baseline": ("least_squares",),
     "allocation": ("COSTS", "Allocation", "allocate"),
     "forecasting": ("Forecast", "forecast"),
     "diagnostics": ("Diagnosis", "check", "doctor"),
-    "inference": ("fit",),
+    "inference": ("examined", "fit"),
+    "batch": ("fit_many",),
     "auditing": ("Audit", "Stability", "audit", "stability"),
     "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
     "plots": (
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from bayescale.allocation import COSTS, Allocation, allocate
     from bayescale.auditing import Audit, Stability, audit, stability
     from bayescale.baseline import least_squares
+    from bayescale.batch import fit_many
     from bayescale.datasets import DATASETS, load_runs
     from bayescale.design import Judgement, RunsNeeded, judge, runs_needed
     from bayescale.diagnostics import Diagnosis, check, doctor
@@ -105,7 +107,7 @@ if TYPE_CHECKING:
         UnitError,
     )
     from bayescale.forecasting import Forecast, forecast
-    from bayescale.inference import fit
+    from bayescale.inference import examined, fit
     from bayescale.law import (
         Beta,
         Check,
@@ -137,6 +139,6 @@ if TYPE_CHECKING:
         plot_residuals,
         plot_windows,
     )
-    from bayescale.posterior import Fit, load_fit
+    from bayescale.posterior import Answers, Batch, Fit, load_fit
     from bayescale.reading import read_runs
     from bayescale.runs import Runs

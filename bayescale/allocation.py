@@ -12,7 +12,7 @@ import numpy as np
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import Law, argument_names, call
 from bayescale.model import compiled, double_precision
-from bayescale.posterior import Fit, convergence, finite
+from bayescale.posterior import Fit, convergence, finite, for_each_table
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ class Allocation:
         return f"<p>{self.prob:.0%} {self.kind} intervals</p>{self.frame().to_html(float_format='%.4g', index=False)}"
 
 
+@for_each_table
 def allocate(
     fit: Fit,
     flops: Sequence[float] | float,

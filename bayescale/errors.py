@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -76,6 +77,7 @@ CODES: dict[str, str] = {
     "ess-tail": "effective draws in the tails",
     "divergences": "divergent transitions",
     "e-bfmi": "energy mixing",
+    "precision": "whether single precision resolves the residuals",
     # Findings of the audit.
     "effective-runs": "how many independent rows the rows of a group amount to",
     "narrow-interval": "the interval against what leaving out groups of rows shows",
@@ -225,6 +227,14 @@ class Finding:
         """The six keys of the contract."""
         document = asdict(self)
         document.pop("refuses")
+        return document
+
+    def document(self) -> dict:
+        """All of it for a file: numbers that are not finite are None."""
+        document = asdict(self)
+        for key in ("value", "threshold"):
+            x = document[key]
+            document[key] = None if x is None or not math.isfinite(x) else float(x)
         return document
 
 

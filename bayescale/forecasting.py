@@ -13,7 +13,7 @@ from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.noise import LINKS, NOISES
-from bayescale.posterior import Fit, finite
+from bayescale.posterior import Fit, finite, for_each_table
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Forecast:
         return f"<p>{self.prob:.0%} {self.kind} intervals</p>{self.frame().to_html(float_format='%.4g', index=False)}"
 
 
+@for_each_table
 def forecast(
     fit: Fit,
     *,

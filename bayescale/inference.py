@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -14,12 +14,12 @@ import numpy as np
 
 from bayescale.allocation import allocate, default_budgets, require_optimum
 from bayescale.diagnostics import check, doctor, require_answerable
-from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, worst
+from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor, worst
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model, one_blas_thread
 from bayescale.narrowness import Examination, examine, widened
-from bayescale.posterior import SCHEMA, Fit, flattened, headline_of, make_tree
+from bayescale.posterior import SCHEMA, Fit, flat_draws, flattened, headline_of, make_tree, model_of
 from bayescale.runs import Runs
 from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
 
@@ -151,7 +151,7 @@ def fit(
         assert result is not None and drawn is not None
         if result.converged and not drawn.interrupted:
             report(1.0, "examining the intervals")
-            result = _examined(model, drawn, result)
+            result = _examined(model, drawn.flat, result)
     seconds = {k: float(sum(a["seconds"][k] for a in attempts)) for k in ("compile", "sample")}
     seconds["total"] = time.perf_counter() - began
     result = result.with_info(attempts=attempts, seconds={"read": None, **seconds})
@@ -175,18 +175,12 @@ def priors_of(fit: Fit, law: Law) -> dict[str, Prior]:
     return made
 
 
-def _assemble(
-    model: Model,
-    drawn: Draws,
-    prob: float,
-    budgets: Sequence[float],
-    design: Sequence[Finding],
-    sampler: str,
-) -> Fit:
-    """The Fit of one run of the sampler, checked on everything it will report."""
-    runs, settings = model.runs, drawn.settings
-    tree = make_tree(model, drawn.flat, drawn.stats, np.random.default_rng([settings.seed, 2]))
-    info: dict[str, Any] = {
+def fit_info(
+    model: Model, design: Sequence[Finding], *, prob: float, sampler: str, settings: Settings
+) -> dict[str, Any]:
+    """What a fit's file says of a model and of how it was sampled, before anything was checked."""
+    runs = model.runs
+    return {
         "schema": SCHEMA,
         "law": model.law.name,
         "law_options": dict(model.law.options),
@@ -203,8 +197,12 @@ def _assemble(
         "seed": settings.seed,
         "prob": prob,
         "sampler": sampler,
-        "settings": {"chains": settings.chains, "draws": settings.draws, "warmup": settings.warmup},
-        "interrupted": drawn.interrupted,
+        "settings": {
+            "chains": settings.chains,
+            "draws": settings.draws,
+            "warmup": settings.warmup,
+        },
+        "interrupted": False,
         "references": {k: np.asarray(v).tolist() for k, v in model.references.items()},
         "loss_unit": runs.loss_unit,
         "convention": runs.convention,
@@ -216,62 +214,109 @@ def _assemble(
             "sha256": runs.sha256,
             "assumptions": [*runs.assumptions, *(n.message for n in model.notes)],
         },
-        "design": [_finding(f) for f in design],
+        "design": [f.document() for f in design],
         "checks": [],
         "audit": [],
-        "modes": drawn.start.modes.tolist(),
+        "budgets": [],
         "headline_source": "posterior",
         "verdict": {"status": "pass", "lines": []},
-        "versions": {p: metadata.version(p) for p in _PACKAGES},
+        "versions": _versions(),
     }
-    result = Fit(tree, model.law, info)
-    allocation = None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {p: metadata.version(p) for p in _PACKAGES}
+
+
+def _assemble(
+    model: Model,
+    drawn: Draws,
+    prob: float,
+    budgets: Sequence[float],
+    design: Sequence[Finding],
+    sampler: str,
+) -> Fit:
+    """The Fit of one run of the sampler, checked on everything it will report."""
+    settings = drawn.settings
+    tree = make_tree(model, drawn.flat, drawn.stats, np.random.default_rng([settings.seed, 2]))
+    info = fit_info(model, design, prob=prob, sampler=sampler, settings=settings)
+    result = Fit(tree, model.law, {**info, "interrupted": drawn.interrupted, "modes": drawn.start.modes.tolist()})
+    return _checked(result, budgets, design)
+
+
+def _checked(result: Fit, budgets: Sequence[float], design: Sequence[Finding]) -> Fit:
+    """The fit with its sampler's checks, and whether they and its design let it be headlined."""
+    allocation, interrupted = None, result.info["interrupted"]
     if budgets:
         try:
-            require_optimum(model.law, {})
+            require_optimum(result.law, {})
             allocation = allocate(result, budgets, draws="posterior")
         except NotFittedFor:
             pass
     checks = check(result, allocation)
     answers = all(f.status != "fail" or f.code == "extrapolation" for f in design)
-    converged = all(f.status != "fail" for f in checks) and not drawn.interrupted
+    converged = all(f.status != "fail" for f in checks) and not interrupted
     findings = (*design, *checks)
     return result.with_info(
-        checks=[_finding(f) for f in checks],
+        checks=[f.document() for f in checks],
         headline_source="posterior" if answers and converged else "none",
         verdict={
-            "status": "fail" if drawn.interrupted else worst(findings),
-            "lines": _verdict_lines(findings, interrupted=drawn.interrupted),
+            "status": "fail" if interrupted else worst(findings),
+            "lines": verdict_lines(findings, interrupted=interrupted),
         },
         budgets=list(budgets) if allocation is not None else [],
     )
 
 
-def _examined(model: Model, drawn: Draws, result: Fit) -> Fit:
+def examined(fit: Fit) -> Fit:
+    """A table's fit out of a batch, with all that a single fit has: likelihoods, predictions, intervals examined.
+
+    Nothing is sampled again. A fit that has been examined is returned as it is.
+
+    Raises `FitError` (BS-F004) for a batch: give it one table at a time.
+
+    Example:
+        >>> bs.examined(batch["byte-ladder"]).verdict  # doctest: +SKIP
+    """
+    if "log_likelihood" in fit.tree.children:
+        return fit
+    if "datasets" in fit.info:
+        raise FitError("a batch is examined one table at a time", code="BS-F004", remedy="bs.examined(batch[name]).")
+    model = model_of(fit)
+    sizes = fit.tree["posterior"].sizes
+    flat = flat_draws(fit, model).reshape(sizes["chain"], sizes["draw"], -1)
+    stats = {str(k): np.asarray(v) for k, v in fit.tree["sample_stats"].data_vars.items()}
+    tree = make_tree(model, flat, stats, np.random.default_rng([fit.info["seed"], 2]))
+    result = _checked(replace(fit, tree=tree), default_budgets(fit.runs), fit.design)
+    return _examined(model, flat, result) if result.converged else result
+
+
+def _examined(model: Model, draws: np.ndarray, result: Fit) -> Fit:
     """The fit with its intervals examined, and the headline that the examination allows."""
-    flat = drawn.flat.reshape(-1, drawn.flat.shape[-1])
+    flat, seed = draws.reshape(-1, draws.shape[-1]), result.info["seed"]
     with one_blas_thread():
-        found = examine(model, flat, _asked(result), seed=drawn.settings.seed)
+        found = examine(model, flat, _asked(result), seed=seed)
     source, widening = result.headline_source, None
     tree = result.tree
     if found.failed and source == "posterior":
         if found.widen_by is not None and found.line is not None:
             source = "sandwich"
             widening = {"clusters": found.widen_by.name, "count": found.widen_by.count}
-            wide = widened(found.line, flat, found.widen_by, drawn.settings.seed).reshape(drawn.flat.shape)
+            wide = widened(found.line, flat, found.widen_by, seed).reshape(draws.shape)
             tree = tree.copy()
             tree["headline"] = type(tree)(headline_of(model, wide))
         else:
             source = "none"
     findings = (*result.design, *result.checks, *found.findings)
     return replace(result, tree=tree).with_info(
-        audit=[_finding(f) for f in found.findings],
+        audit=[f.document() for f in found.findings],
         narrowness=dict(found.narrowness),
         prior_share=dict(found.prior_share),
         windows=found.windows,
         widening=widening,
         headline_source=source,
-        verdict={"status": worst(findings), "lines": _verdict_lines(findings, found=found, source=source)},
+        verdict={"status": worst(findings), "lines": verdict_lines(findings, found=found, source=source)},
     )
 
 
@@ -286,15 +331,7 @@ def _asked(result: Fit) -> dict[str, np.ndarray]:
     return asked
 
 
-def _finding(f: Finding) -> dict[str, Any]:
-    document = {**f.to_json(), "refuses": f.refuses}
-    for key in ("value", "threshold"):
-        x = document[key]
-        document[key] = None if x is None or not math.isfinite(x) else float(x)
-    return document
-
-
-def _verdict_lines(
+def verdict_lines(
     findings: Sequence[Finding],
     *,
     interrupted: bool = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayescale.errors import Finding
-from bayescale.posterior import Fit, convergence, flattened
+from bayescale.posterior import Fit, convergence, flattened, for_each_table
 
 if TYPE_CHECKING:
     from bayescale.allocation import Allocation
@@ -18,11 +18,12 @@ ESS = 1000
 E_BFMI = 0.3
 
 
+@for_each_table
 def check(fit: Fit, allocation: Allocation | None = None) -> tuple[Finding, ...]:
     """Check the sampler on every reported quantity, derived ones included, and on an allocation where one is given.
 
-    R-hat at most 1.01, bulk and tail ESS at least 1,000, no divergences, E-BFMI at least 0.3. Each finding names the
-    worst quantity. A least-squares fit (one draw) has nothing to check.
+    R-hat at most 1.01, bulk and tail ESS at least 1,000, no divergences, E-BFMI at least 0.3; in a batch 400, and one
+    transition in 1,000. Each finding names the worst quantity. A least-squares fit (one draw) has nothing to check.
 
     Example:
         >>> [f.status for f in bs.check(fit)]  # doctest: +SKIP
@@ -34,20 +35,26 @@ def check(fit: Fit, allocation: Allocation | None = None) -> tuple[Finding, ...]
             for name in ("params", "tokens_per_param", "loss"):
                 draws = np.asarray(allocation.dataset[name])[k]
                 named[f"{name} at {C:.3g}"] = draws if name == "loss" else np.log(draws)
-    return check_draws(named, fit.tree["sample_stats"].to_dataset())
+    settings = fit.info["settings"]
+    bars = {"ess": settings.get("ess", ESS), "divergent": settings.get("divergent", 0.0)}
+    return check_draws(named, fit.tree["sample_stats"].to_dataset(), **bars)
 
 
-def check_draws(named, stats) -> tuple[Finding, ...]:
-    """The findings for draws of shape (chain, draw) by name and the sampler's statistics."""
+def check_draws(named, stats, *, ess: float = ESS, divergent: float = 0.0) -> tuple[Finding, ...]:
+    """The findings for draws of shape (chain, draw) by name and the sampler's statistics.
+
+    `ess` draws of every number must be effective; a share of at most `divergent` transitions may diverge.
+    """
     names = [n for n, x in named.items() if np.ptp(x) > 0]  # what is fixed has nothing to converge
     draws = np.stack([named[n] for n in names])
     if draws.shape[-1] * draws.shape[-2] < 8:
         return ()
+    r_hat, bulk, tail = convergence.diagnose(draws)
     return (
-        _extreme("r-hat", "R-hat", names, convergence.r_hat(draws), R_HAT, above=True, digits=".4f"),
-        _extreme("ess-bulk", "bulk ESS", names, convergence.ess_bulk(draws), ESS, above=False, digits=".0f"),
-        _extreme("ess-tail", "tail ESS", names, convergence.ess_tail(draws), ESS, above=False, digits=".0f"),
-        _divergences(np.asarray(stats["diverging"])),
+        _extreme("r-hat", "R-hat", names, r_hat, R_HAT, above=True, digits=".4f"),
+        _extreme("ess-bulk", "bulk ESS", names, bulk, ess, above=False, digits=".0f"),
+        _extreme("ess-tail", "tail ESS", names, tail, ess, above=False, digits=".0f"),
+        _divergences(np.asarray(stats["diverging"]), divergent),
         _energy(np.asarray(stats["energy"])),
     )
 
@@ -66,12 +73,13 @@ def _extreme(
     return Finding(code, name, "fail" if failed else "pass", None if np.isnan(value) else value, threshold, message)
 
 
-def _divergences(diverging: np.ndarray) -> Finding:
+def _divergences(diverging: np.ndarray, share: float) -> Finding:
     count, total = int(diverging.sum()), diverging.size
-    message = f"{count} of {total} transitions diverged"
-    if count:
+    allowed = int(share * total)
+    message = f"{count} of {total} transitions diverged" + (f"; at most {allowed} may" if share else "")
+    if count > allowed:
         message += ". A part of the posterior was not reached: its intervals may be too narrow"
-    return Finding("divergences", "divergences", "fail" if count else "pass", count, 0, message)
+    return Finding("divergences", "divergences", "fail" if count > allowed else "pass", count, allowed, message)
 
 
 def _energy(energy: np.ndarray) -> Finding:

@@ -12,7 +12,7 @@ from bayescale.allocation import FAR, largest_compute
 from bayescale.errors import BayescaleError, Finding, RunsError, worst
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
-from bayescale.model import Model, build_model, double_precision
+from bayescale.model import Model, build_model, compiled, double_precision
 from bayescale.noise import LINKS
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct
 
@@ -280,12 +280,13 @@ def _sensitivity(model: Model) -> Sensitivity | None:
         values = values | structure.coordinates.derived(values, data["references"])
         return {n: jnp.mean(jnp.log(values[n])) for n in names}
 
+    def both(z, data):
+        return jax.jacfwd(rows)(z, data), jax.jacfwd(quantities)(z, data)
+
     z = np.random.default_rng(0).standard_normal((_PRIOR_DRAWS, structure.coordinates.dimension))
     with double_precision():
-        data = jax.device_put(model.data)
-        J = np.asarray(jax.jit(jax.vmap(jax.jacfwd(rows), (0, None)))(z, data))
-        G = jax.jit(jax.vmap(jax.jacfwd(quantities), (0, None)))(z, data)
-    J = J[:, : len(model.runs), keep]
+        J, G = compiled(("sensitivity", structure.key), jax.vmap(both, (0, None)), z, model.data)(z, model.data)
+    J = np.asarray(J)[:, : len(model.runs), keep]
     gradients = {n: np.asarray(g)[:, keep] for n, g in G.items()}
     finite = np.isfinite(J).all(axis=(1, 2))
     for g in gradients.values():

@@ -122,6 +122,7 @@ def build_model(
     count = rows or bucket(len(runs))
     data = {
         "inputs": {name: pad(v, count) for name, v in inputs.items()},
+        "logs": {i.name: pad(np.log(inputs[i.name]), count) for i in law.inputs if i.centre == "ratio" and not i.dims},
         "references": {name: np.asarray(v, float) for name, v in refs.items()},
         "responses": {r.name: _response_data(r, law, runs, count, has_error) for r in law.responses},
         "levels": {c: pad(np.asarray(index, np.int32), count) for c, (index, _) in levels.items()},

@@ -11,6 +11,7 @@ import numpy as np
 from bayescale.law import Law, Prior, Response, argument_names
 from bayescale.model.coordinates import Coordinates
 from bayescale.model.grouping import Grouping
+from bayescale.model.powers import with_logs
 from bayescale.model.programs import load_numpyro
 from bayescale.noise import LINKS, Noise
 
@@ -178,6 +179,20 @@ class Structure:
         width = tau / jnp.sqrt(1 + information)
         return information / (1 + information) * known["estimate"] + width * v, jnp.log(width).sum()
 
+    def unshrunk_effects(self, x, data) -> dict[str, Any]:
+        """The effects at a sampler's coordinates without the pull of their prior, by site; zero for a fixed spread."""
+        import jax.numpy as jnp
+
+        flat, _ = self.from_sampler(x, data)
+        sites = self.sites(flat)
+        values, made = self.values(sites["z"], data), {}
+        for i in self.intercepts:
+            rows = data["effects"][i.site]["rows"]
+            information = jnp.maximum(rows, 1.0) * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
+            free = 0.0 if i.grouping.fixed is not None else rows > 0
+            made[i.site] = free * sites[i.site] * (1 + information) / information
+        return made
+
     def values(self, z, data) -> dict[str, Any]:
         """Every parameter by name: coordinates, paper parameters, noise, spreads of the groups."""
         import jax.numpy as jnp
@@ -198,7 +213,8 @@ class Structure:
 
         formula = self.law.formulas()[response.name]
         rows, constants = self._arguments(formula, values, data)
-        return jax.vmap(lambda r: formula(**r, **constants))(rows)
+        logs = {name: data["logs"][name] for name in rows if name in data["logs"]}
+        return jax.vmap(lambda r, known: with_logs(formula, {**r, **constants}, known))(rows, logs)
 
     def _arguments(self, formula, values: Mapping[str, Any], data) -> tuple[dict[str, Any], dict[str, Any]]:
         """What varies by row (inputs, parameters gathered by level) and what does not."""

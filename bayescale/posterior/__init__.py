@@ -11,11 +11,25 @@ from bayescale.posterior.fit import (
     load_fit,
     summarise,
 )
+from bayescale.posterior.many import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Answers, Batch, for_each_table
 from bayescale.posterior.rebuilding import flat_draws, model_of
-from bayescale.posterior.tree import evaluate_draws, headline_of, level_log_likelihood, make_tree, reported_names
+from bayescale.posterior.tree import (
+    evaluate_draws,
+    headline_of,
+    level_log_likelihood,
+    make_tree,
+    reported_names,
+    variable_dims,
+)
 
 __all__ = [
+    "CERTIFIED",
+    "FAILED",
+    "POSITION",
     "SCHEMA",
+    "UNCERTIFIED",
+    "Answers",
+    "Batch",
     "Fit",
     "Quantity",
     "Verdict",
@@ -24,6 +38,7 @@ __all__ = [
     "finite",
     "flat_draws",
     "flattened",
+    "for_each_table",
     "headline_of",
     "level_log_likelihood",
     "load_fit",
@@ -31,4 +46,5 @@ __all__ = [
     "model_of",
     "reported_names",
     "summarise",
+    "variable_dims",
 ]

@@ -35,6 +35,15 @@ def ess_tail(x: np.ndarray) -> np.ndarray:
     return np.minimum(*sizes)
 
 
+def diagnose(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R-hat, bulk and tail effective sizes, each as its own function gives it; what they share is computed once."""
+    halves = _split(x)
+    scores = _normal_scores(halves)
+    folded = np.abs(halves - np.median(halves, axis=(-2, -1), keepdims=True))
+    shrinkage = np.maximum(_potential_scale_reduction(scores), _potential_scale_reduction(_normal_scores(folded)))
+    return shrinkage, _effective(scores), ess_tail(x)
+
+
 def mcse_mean(x: np.ndarray) -> np.ndarray:
     """Monte Carlo standard error of the mean."""
     return np.std(x, axis=(-2, -1), ddof=1) / np.sqrt(_effective(_split(x)))
@@ -74,17 +83,19 @@ def _normal_scores(x: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
 
     flat = x.reshape(*x.shape[:-2], -1)
-    order = np.argsort(flat, axis=-1, kind="stable")
+    order = np.argsort(flat, axis=-1)
     ranked = np.take_along_axis(flat, order, -1)
     count = flat.shape[-1]
-    position = np.broadcast_to(np.arange(1.0, count + 1), ranked.shape)
-    new = np.concatenate([np.ones((*ranked.shape[:-1], 1), bool), ranked[..., 1:] != ranked[..., :-1]], axis=-1)
-    first = np.maximum.accumulate(np.where(new, position, 0), axis=-1)
-    ends = np.concatenate([new[..., 1:], np.ones((*ranked.shape[:-1], 1), bool)], axis=-1)
-    last = np.flip(np.minimum.accumulate(np.flip(np.where(ends, position, count + 1), -1), axis=-1), -1)
-    ranks = np.empty_like(ranked)
-    np.put_along_axis(ranks, order, (first + last) / 2, -1)
-    return ndtri((ranks - 3 / 8) / (count + 1 / 4)).reshape(x.shape)
+    position = np.arange(1, count + 1, dtype=np.int32)
+    edge = np.ones((*ranked.shape[:-1], 1), bool)
+    new = np.concatenate([edge, ranked[..., 1:] != ranked[..., :-1]], axis=-1)
+    first = np.maximum.accumulate(np.where(new, position, np.int32(0)), axis=-1)
+    ends = np.concatenate([new[..., 1:], edge], axis=-1)
+    last = np.flip(np.minimum.accumulate(np.flip(np.where(ends, position, np.int32(count + 1)), -1), axis=-1), -1)
+    scores = np.empty_like(ranked)  # twice a mean rank is a whole number: its score is looked up
+    by_twice_rank = ndtri((np.arange(2 * count + 1) / 2 - 3 / 8) / (count + 1 / 4))
+    np.put_along_axis(scores, order, by_twice_rank[first + last], -1)
+    return scores.reshape(x.shape)
 
 
 def _potential_scale_reduction(x: np.ndarray) -> np.ndarray:

@@ -237,8 +237,8 @@ class Fit:
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
     """Read a fit from its netCDF file or from the folder that holds `posterior.nc`; the file is closed again.
 
-    A private law must be given as `law`. Raises `FitError` (BS-F004) when the file is missing, is not a fit, or was
-    made with another declaration of the law.
+    The file of a batch gives a `Batch`. A private law must be given as `law`. Raises `FitError` (BS-F004) when the file
+    is missing, is not a fit, or was made with another declaration of the law.
     """
     import xarray as xr
 
@@ -276,7 +276,12 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
             remedy="Refit, or give the declaration it was made with: load_fit(path, law=...).",
         )
     tree.attrs = {k: v for k, v in tree.attrs.items() if k not in (ATTRIBUTE, "schema", "law")}
-    return Fit(tree, law, info)
+    made = Fit(tree, law, info)
+    if "datasets" in info:
+        from bayescale.posterior.many import loaded
+
+        return loaded(made)
+    return made
 
 
 def flattened(dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayescale.model import Intercepts, Model, compiled, double_precision
 from bayescale.noise import LINKS
+from bayescale.runs import Runs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -314,16 +315,20 @@ def _where_observed(model: Model, response: str, values: np.ndarray) -> np.ndarr
 
 def _constant(model: Model) -> xr.Dataset:
     """Every column of the table and the level of every row: the file can be read without the table."""
+    made = constant_of(model.runs)
+    for g in model.groupings:
+        made[f"level_of_{g.column}"] = ("row", np.asarray([g.levels[k] for k in g.index], object))
+    return made
+
+
+def constant_of(runs: Runs) -> xr.Dataset:
+    """Every column of a table of runs, by row."""
     import xarray as xr
 
-    frame, variables = model.runs.frame, {}
-    for name in frame.columns:
-        column = frame[name]
+    variables = {}
+    for name in runs.frame.columns:
+        column = runs.frame[name]
         text = column.dtype.kind not in "fiub"
-        variables[str(name).replace("/", SLASH)] = (
-            "row",
-            column.astype(str).to_numpy(object) if text else column.to_numpy(copy=True),
-        )
-    for g in model.groupings:
-        variables[f"level_of_{g.column}"] = ("row", np.asarray([g.levels[k] for k in g.index], object))
-    return xr.Dataset(variables)
+        values = column.astype(str).to_numpy(object) if text else column.to_numpy(copy=True)
+        variables[str(name).replace("/", SLASH)] = ("row", values)
+    return xr.Dataset(variables, coords={"row": list(runs.rows)})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayescale.model import Model
+from bayescale.model import Model, Structure
 from bayescale.model.programs import compiled, double_precision
 from bayescale.noise import LINKS
 
@@ -73,7 +73,7 @@ def find_start(model: Model, chains: int, rng: np.random.Generator) -> Start:
     smooth = any(noise.smooth for noise in structure.noises.values())
     potential = Potential(model, smooth)
     n, inner = structure.dimension, structure.coordinates.dimension
-    spreads = _spread_positions(model)
+    spreads = spread_positions(model.structure)
     law_only = np.setdiff1d(np.arange(inner), spreads)
     found = []
     for k in range(SEARCHES):
@@ -123,25 +123,13 @@ def _descend(potential: Potential, start: np.ndarray, free: np.ndarray) -> tuple
 
 
 def _unshrunk_effects(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The effects at a mode without the pull of their prior, by site; nothing for effects of a fixed spread."""
+    """The effects at a mode without the pull of their prior, by site."""
     import jax
 
     structure = model.structure
-
-    def unshrunk(x, data):
-        flat, _ = structure.from_sampler(x, data)
-        sites = structure.sites(flat)
-        values = structure.values(sites["z"], data)
-        made = {}
-        for i in structure.intercepts:
-            information = data["effects"][i.site]["rows"] * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
-            free = 0.0 if i.grouping.fixed is not None else 1.0
-            made[i.site] = free * sites[i.site] * (1 + information) / information
-        return made
-
     with double_precision():
         arguments = (np.asarray(x, float), jax.device_put(model.data))
-        found = compiled(("unshrunk", structure.key), unshrunk, *arguments)(*arguments)
+        found = compiled(("unshrunk", structure.key), structure.unshrunk_effects, *arguments)(*arguments)
         return {site: np.asarray(value) for site, value in found.items()}
 
 
@@ -167,7 +155,7 @@ def _middle_response(model: Model) -> float:
     return float(LINKS[response.support].inverse(model.data["responses"][response.name]["y"][row]))
 
 
-def _spread_positions(model: Model) -> np.ndarray:
+def spread_positions(structure: Structure) -> np.ndarray:
     """The entries of z behind the spreads of groups."""
-    ratios = {i.ratio for i in model.structure.intercepts}
-    return np.asarray([s.start for s in model.structure.coordinates.slots if s.parameter.name in ratios], int)
+    ratios = {i.ratio for i in structure.intercepts}
+    return np.asarray([s.start for s in structure.coordinates.slots if s.parameter.name in ratios], int)

@@ -1,0 +1,305 @@
+"""`fit_many`: one law, many tables, one result with a certificate for each."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayescale.allocation import default_budgets
+from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Outcome, climb
+from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
+from bayescale.errors import BayescaleError, LawError, NotConverged, worst
+from bayescale.inference import fit_info, verdict_lines
+from bayescale.law import Law, Prior, parse_prior
+from bayescale.laws import find_law
+from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, variable_dims
+from bayescale.sampling import Progress, Settings, progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "bayescale.batch/1"
+PRECISIONS = ("float64", "float32")
+#: What a table is certified by, where that differs from a single fit.
+BARS = {"ess": ESS, "divergent": DIVERGENT}
+
+
+def fit_many(
+    law: str | Law,
+    tables: Mapping[str, Any] | Sequence[Any],
+    *,
+    seed: int = 0,
+    noise: str = "student_t",
+    group: str | Sequence[str] = "auto",
+    prob: float = 0.9,
+    flops: Sequence[float] = (),
+    fix: Mapping[str, float] | None = None,
+    tie: Sequence[tuple[str, str]] = (),
+    priors: Mapping[str, Prior | str] | None = None,
+    references: Mapping[str, Any] | None = None,
+    precision: str = "float64",
+    workers: int | None = None,
+    progress: bool | Progress | None = None,
+) -> Batch:
+    """Fit one law to many tables: the same model as `fit`, one compilation for tables of about one size.
+
+    Every table climbs a ladder until R-hat is at most 1.01, bulk and tail ESS at least 400 for every number that is
+    reported (optimal model sizes included), at most one transition in 1,000 diverged and E-BFMI is at least 0.3:
+    Hamiltonian Monte Carlo by ensembles of growing care, then NUTS. What is still not trusted is marked uncertified and
+    never passed on; a table that cannot be fitted costs only itself.
+
+    The certificate speaks of the sampling. Intervals are as honest as the model: `bs.examined(batch[name])` examines
+    those of one table as `fit` does.
+
+    Parameters
+    ----------
+    law
+        A name from the catalogue or a `Law`.
+    tables
+        By name, or a sequence: `Runs`, or whatever `read_runs` takes.
+    seed
+        A table's draws depend on the seed, its own numbers and the options: not on its name, nor on the other tables.
+    noise, group, prob, flops, fix, tie, priors, references
+        As in `fit`, the same for every table.
+    precision
+        "float64", or "float32" for the first rung: faster on a GPU. A table whose noise is below 1e-3 is sampled again
+        in double precision.
+    workers
+        Threads; by default one a core. On an accelerator the tables of a size run side by side instead.
+    progress
+        True, False, a callable `(share, doing)`, or None: a bar on a terminal and in notebooks.
+
+    Raises
+    ------
+    LawError
+        For a law, noise, precision or prior that does not exist. What is wrong with one table is in its status.
+
+    Warns
+    -----
+    NotConverged
+        When some tables are not certified.
+
+    Example
+    -------
+    >>> import bayescale as bs
+    >>> batch = bs.fit_many("chinchilla", {"mine": bs.load_runs("byte-ladder")}, seed=0)  # doctest: +SKIP
+    >>> bs.allocate(batch, [1e17]).frame()  # doctest: +SKIP
+    """
+    law = find_law(law)
+    if not 0 < prob < 1:
+        raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
+    if precision not in PRECISIONS:
+        raise LawError(f"precision {precision!r} is neither float64 nor float32", code="BS-U001")
+    named = names_of(tables)
+    informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
+    options = dict(noise=noise, group=group, fix=fix, tie=tuple(tie), priors=informed, references=references)
+    with progress_bar(progress, f"{law.spec} on {len(named)} tables") as report:
+        report(0.0, "reading")
+        tasks, refused = _prepared(named, law, seed, dict(flops=flops, fix=fix, tie=tuple(tie)), options)
+        budgets = {t.name: tuple(flops) or default_budgets(t.model.runs) for t in tasks}
+        outcomes, spent, interrupted = _sampled(tasks, budgets, precision, workers, report)
+    status = _status([*named], outcomes, refused, spent)
+    batch = assemble(law, tasks, outcomes, status, seed=seed, prob=prob, noise=noise, budgets=budgets)
+    batch = replace(batch, info={**batch.info, "interrupted": interrupted})
+    if left := [n for n in status.index if status.loc[n, "status"] != CERTIFIED]:
+        shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        warnings.warn(
+            NotConverged(f"{len(left)} of {len(status)} tables are not certified ({shown}): see .status", "converged"),
+            stacklevel=2,
+        )
+    return batch
+
+
+def _prepared(
+    named: Mapping[str, Any], law: Law, seed: int, doctor_options: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[list[Task], dict[str, str]]:
+    """The tables that can be sampled, and why the others cannot; a fault of the law that no table escapes is raised."""
+    tasks, refused, faults = [], {}, []
+    for name, table in named.items():
+        try:
+            tasks.append(prepare(name, table, law, seed, doctor_options, options))
+        except BayescaleError as error:
+            refused[name] = f"{error.code}: {error}"
+            faults += [error] if isinstance(error, LawError) else []
+    if len(faults) == len(named):
+        raise faults[0]
+    return tasks, refused
+
+
+def _sampled(
+    tasks: Sequence[Task],
+    budgets: Mapping[str, Sequence[float]],
+    precision: str,
+    workers: int | None,
+    report: Progress,
+) -> tuple[dict[str, Outcome], dict[str, tuple[float, int]], bool]:
+    """The last outcome of every table by name, the seconds and gradients it took in all, and whether Ctrl-C came."""
+    outcomes: dict[str, Outcome] = {}
+    spent: dict[str, tuple[float, int]] = {}
+    done = 0
+    report(0.0, "compiling")
+
+    def hear(outcome: Outcome, final: bool) -> None:
+        nonlocal done
+        done += final
+        seconds, gradients = spent.get(outcome.task.name, (0.0, 0))
+        spent[outcome.task.name] = (seconds + outcome.seconds, gradients + outcome.gradients)
+        outcomes[outcome.task.name] = outcome  # kept though not certified, should nothing better come
+        report(done / len(tasks), f"sampling ({outcome.rung})")
+
+    interrupted = False
+    began = time.perf_counter()
+    try:
+        for _ in climb(tasks, budgets=budgets, precision=precision, workers=workers, report=hear):
+            pass
+    except KeyboardInterrupt:
+        if not outcomes:
+            raise
+        interrupted = True
+    report(1.0, f"done in {time.perf_counter() - began:.0f} s")
+    return outcomes, spent, interrupted
+
+
+def _status(
+    names: Sequence[str],
+    outcomes: Mapping[str, Outcome],
+    refused: Mapping[str, str],
+    spent: Mapping[str, tuple[float, int]],
+) -> pd.DataFrame:
+    """One row a table: what became of it, in a word, in a sentence and in numbers."""
+    import pandas as pd
+
+    rows = []
+    for name in names:
+        row: dict[str, Any] = {"dataset": name, "status": FAILED, "rung": None, "sentence": "interrupted before it"}
+        if name in refused:
+            row["sentence"] = refused[name]
+        elif name in outcomes:
+            found = outcomes[name]
+            numbers = {f.code.replace("-", "_"): f.value for f in found.checks}
+            bad = "; ".join(f.message for f in found.checks if f.status != "pass")
+            seconds, gradients = spent[name]
+            row |= {
+                "status": CERTIFIED if found.certified else UNCERTIFIED,
+                "rung": found.rung,
+                "sentence": f"not certified: {bad}" if bad else f"certified by {found.rung}",
+                "rows": len(found.task.model.runs),
+                **numbers,
+                "gradients": gradients,
+                "seconds": seconds,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("dataset")
+
+
+def assemble(
+    law: Law,
+    tasks: Sequence[Task],
+    outcomes: Mapping[str, Outcome],
+    status: pd.DataFrame,
+    *,
+    seed: int,
+    prob: float,
+    noise: str,
+    budgets: Mapping[str, Sequence[float]],
+) -> Batch:
+    """The batch of the tables that were sampled."""
+    import xarray as xr
+
+    sampled = [t for t in tasks if t.name in outcomes]
+    found = [outcomes[t.name] for t in sampled]
+    variables = _variables(found)
+    infos = {}
+    for task, outcome in zip(sampled, found, strict=True):
+        infos[task.name] = _info_of(task, outcome, [*variables], seed=seed, prob=prob, budgets=budgets[task.name])
+    names = [t.name for t in sampled]
+    coords = {"dataset": names, "chain": np.arange(CHAINS), "draw": np.arange(DRAWS)}
+    width = max((t.model.structure.coordinates.dimension for t in sampled), default=0)
+    z = np.full((len(names), CHAINS, DRAWS, width), np.nan)
+    for k, (task, outcome) in enumerate(zip(sampled, found, strict=True)):
+        own = task.model.structure.coordinates.dimension
+        z[k, ..., :own] = outcome.flat[..., :own]
+    stats = {n: np.stack([o.stats[n] for o in found]) for n in found[0].stats} if found else {}
+    posterior = xr.Dataset(variables, coords=coords)
+    shared = {n for info in infos.values() for n in info["reported"]}
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": posterior,
+            "headline": posterior[[n for n in variables if n in shared]],
+            "unconstrained_posterior": xr.Dataset(
+                {"z": (("dataset", "chain", "draw", "coordinate"), z)}, coords=coords
+            ),
+            "sample_stats": xr.Dataset({n: (("dataset", "chain", "draw"), v) for n, v in stats.items()}, coords=coords),
+        }
+    )
+    info = {
+        "schema": SCHEMA,
+        "law": law.name,
+        "law_options": dict(law.options),
+        "law_digest": law.digest(),
+        "noise": noise,
+        "group": sorted({c for i in infos.values() for c in i["group"]}),
+        "seed": seed,
+        "prob": prob,
+        "sampler": "ladder",
+        "settings": {"chains": CHAINS, "draws": DRAWS, **BARS},
+        "interrupted": False,
+        "headline_source": "posterior",
+        "datasets": infos,
+    }
+    return Batch(tree, law, info, status, {t.name: t.model.runs for t in sampled})
+
+
+def _variables(found: Sequence[Outcome]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Every variable of the posterior over all tables; what a table lacks, or has fewer levels of, is not-a-number.
+
+    Effects of groups, which are many, are kept in single precision: that is far below their Monte Carlo error.
+    """
+    made: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    parts = [{**o.values, **effect_parts(o.task, o.flat)} for o in found]
+    for k, (outcome, part) in enumerate(zip(found, parts, strict=True)):
+        for name, v in part.items():
+            if name not in made:
+                dims = variable_dims(outcome.task.model, name)
+                dims = tuple(f"{POSITION}{d.removeprefix('level_')}" if d.startswith("level_") else d for d in dims)
+                shape = np.max([p[name].shape for p in parts if name in p], axis=0)
+                kind = np.float32 if name.startswith("u_") else np.float64
+                made[name] = (("dataset", "chain", "draw", *dims), np.full((len(found), *shape), np.nan, kind))
+            made[name][1][(k, *(slice(0, n) for n in v.shape))] = v
+    return made
+
+
+def _info_of(
+    task: Task, outcome: Outcome, every: Sequence[str], *, seed: int, prob: float, budgets: Sequence[float]
+) -> dict[str, Any]:
+    """What the table's own fit says of itself."""
+    model, runs = task.model, task.model.runs
+    settings = Settings(CHAINS, DRAWS, 0, 0.0, seed)
+    info = fit_info(model, task.design, prob=prob, sampler=outcome.rung, settings=settings)
+    info["settings"] |= BARS
+    hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
+    own = [*outcome.values, *(i.site for i in model.structure.intercepts)]
+    findings = (*task.design, *outcome.checks)
+    answers = all(f.status != "fail" or f.code == "extrapolation" for f in task.design)
+    return info | {
+        "checks": [f.document() for f in outcome.checks],
+        "headline_source": "posterior" if answers and outcome.certified else "none",
+        "verdict": {"status": worst(findings), "lines": verdict_lines(findings)},
+        "budgets": list(budgets) if model.law.optimum is not None else [],
+        "reported": [n for n in outcome.values if n not in hidden],
+        "absent": [n for n in every if n not in own],
+        "levels": {g.column: list(g.levels) for g in model.groupings}
+        | {c: list(runs.labels(c)[1]) for c in sorted({p.over for p in model.law.parameters if p.over})},
+        "coordinates": _coordinate_labels(task),
+        "columns": [*runs.columns],
+    }
+
+
+def _coordinate_labels(task: Task) -> list[str]:
+    slots = task.model.structure.coordinates.slots
+    return [s.parameter.name if s.size == 1 else f"{s.parameter.name}[{k}]" for s in slots for k in range(s.size)]

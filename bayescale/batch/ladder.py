@@ -1,0 +1,247 @@
+"""The ladder that a table climbs until its draws can be trusted: ensembles of growing care, then NUTS."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bayescale.batch.preparing import Task
+from bayescale.diagnostics import check_draws
+from bayescale.errors import Finding
+from bayescale.law import call
+from bayescale.model import compiled, double_precision
+from bayescale.posterior import evaluate_draws
+from bayescale.sampling import Settings, sampler_named
+from bayescale.sampling.ensemble import Plan, ensemble_program
+
+#: What is kept of every table, whatever it took: this many chains and draws.
+CHAINS, DRAWS = 4, 400
+#: A table is certified with this many effective draws of every number, in the bulk and in the tails.
+ESS = 400
+#: And with this share of divergent transitions: where a floor or a spread may be zero, single steps beyond the wall
+#: are rejected, as they should be. What is left of a bias is measured against quadrature in the benchmarks.
+DIVERGENT = 1e-3
+#: In single precision the noise on the log scale must not be smaller: the residuals have about 1e-7 of rounding.
+LEAST_NOISE = 1e-3
+
+#: The rungs. The first is what most tables need; each next one costs about five times more.
+PLANS = (
+    Plan(chains=4, phases=(30, 50), draws=400, target=0.88, longest=12),
+    Plan(chains=8, phases=(60, 100, 140), draws=800, target=0.95, longest=32),
+    Plan(chains=16, phases=(100, 150, 250), draws=1600, target=0.98, longest=64),
+)
+#: The last rung: NUTS, one table at a time.
+NUTS = Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)
+
+#: Tables that one call of a compiled program takes where it runs on an accelerator; on CPUs every thread takes one.
+LANES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of one table at one rung: draws that are kept, their checks, and what they cost.
+
+    `flat` and `values` are of `CHAINS` × `DRAWS` draws, thinned where there were more.
+    """
+
+    task: Task
+    rung: str
+    flat: np.ndarray
+    values: Mapping[str, np.ndarray]
+    stats: Mapping[str, np.ndarray]
+    checks: tuple[Finding, ...]
+    gradients: int
+    seconds: float
+
+    @property
+    def certified(self) -> bool:
+        """Whether every check passed."""
+        return all(f.status == "pass" for f in self.checks)
+
+
+def climb(
+    tasks: Sequence[Task],
+    *,
+    budgets: Mapping[str, Sequence[float]],
+    precision: str,
+    workers: int | None,
+    report: Callable[[Outcome, bool], None],
+) -> Iterator[Outcome]:
+    """The outcome of every table, as it is reached; those not certified go up, the last rung's are final.
+
+    `report` hears of each attempt and whether it was the table's last.
+    """
+    pending = list(tasks)
+    rungs: list[tuple[str, Plan | Settings, str]] = [(f"ensemble {k}", p, precision) for k, p in enumerate(PLANS, 1)]
+    if precision == "float32":
+        rungs.insert(1, (*rungs[0][:2], "float64"))
+    rungs.append(("nuts", NUTS, "float64"))
+    for k, (name, plan, kind) in enumerate(rungs):
+        failed: list[Task] = []
+        for outcomes in _run(pending, name, plan, kind, budgets, workers):
+            for outcome in outcomes:
+                final = outcome.certified or k == len(rungs) - 1
+                report(outcome, final)
+                if final:
+                    yield outcome
+                else:
+                    failed.append(outcome.task)
+        pending = failed
+
+
+def _run(
+    tasks: Sequence[Task],
+    rung: str,
+    plan: Plan | Settings,
+    precision: str,
+    budgets: Mapping[str, Sequence[float]],
+    workers: int | None,
+) -> Iterator[list[Outcome]]:
+    """The tables of one rung, in whatever order they are done; chunks of one shape share a compilation."""
+    import jax
+
+    on_cpu = jax.default_backend() == "cpu"
+    lanes = 1 if on_cpu or isinstance(plan, Settings) else LANES
+    by_shape: dict[tuple, list[Task]] = {}
+    for task in tasks:
+        by_shape.setdefault(task.shape, []).append(task)
+    chunks = [same[k : k + lanes] for same in by_shape.values() for k in range(0, len(same), lanes)]
+
+    def work(chunk: Sequence[Task]) -> list[Outcome]:
+        began = time.perf_counter()
+        if isinstance(plan, Settings):
+            return [_by_nuts(task, plan, budgets, rung) for task in chunk]
+        drawn = _by_ensemble(chunk, plan, precision, lanes)
+        seconds = (time.perf_counter() - began) / len(chunk)
+        return [_outcome(t, rung, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
+
+    # NUTS takes a thread a chain itself; an accelerator is kept busy by two chunks, one being checked on the host.
+    threads = 1 if isinstance(plan, Settings) else (workers or _cores()) if on_cpu else 2
+    pool = ThreadPoolExecutor(threads)
+    waiting: set[Future] = set()
+    queue = iter(chunks)
+    try:
+        for _ in range(2 * threads):
+            waiting.update(pool.submit(work, c) for c in _next(queue))
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                waiting.update(pool.submit(work, c) for c in _next(queue))
+                yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """The cores that this process may use, where the system says."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _next(queue: Iterator[Sequence[Task]]) -> list[Sequence[Task]]:
+    found = next(queue, None)
+    return [] if found is None else [found]
+
+
+def _by_ensemble(chunk: Sequence[Task], plan: Plan, precision: str, lanes: int) -> list[dict[str, Any]]:
+    """The ensemble's draws for tables of one shape."""
+    import jax
+
+    structure = chunk[0].padded.structure
+    program: Callable[..., Any] = ensemble_program(structure, plan)
+    arguments = [(t.padded.data, t.key) for t in chunk]
+    single = nullcontext() if precision == "float32" else double_precision()
+    with single:
+        if lanes == 1:
+            (given,) = arguments
+        else:  # a chunk that is not full repeats its last table
+            filled = [*arguments, *(arguments[-1:] * (lanes - len(chunk)))]
+            program, given = jax.vmap(program), jax.tree.map(lambda *x: np.stack(x), *filled)
+        if precision == "float32":
+            given = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, given)
+        key = ("ensemble", plan, lanes, precision, structure.key)
+        found = jax.tree.map(np.asarray, compiled(key, program, *given)(*given))
+    if lanes == 1:
+        return [found]
+    return [jax.tree.map(lambda x, k=k: x[k], found) for k in range(len(chunk))]
+
+
+def _by_nuts(task: Task, settings: Settings, budgets: Mapping[str, Sequence[float]], rung: str) -> Outcome:
+    """NUTS, with smaller steps still where transitions diverge."""
+    began = time.perf_counter()
+    seed = int(task.key.view(np.uint64)[0] >> np.uint64(1))
+    _, sample = sampler_named("nuts")
+    drawn = sample(task.padded, replace(settings, seed=seed))
+    if drawn.stats["diverging"].any():
+        drawn = sample(task.padded, replace(settings, seed=seed, target_accept=0.998), start=drawn.start)
+    out = evaluate_draws(task.padded, _kept(drawn.flat).reshape(-1, drawn.flat.shape[-1]))["values"]
+    values = {n: v.reshape(CHAINS, DRAWS, *v.shape[1:]) for n, v in out.items()}
+    found = {"flat": drawn.flat, "values": values, **drawn.stats, "gradients": drawn.gradients}
+    return _outcome(task, rung, found, budgets, time.perf_counter() - began, "float64")
+
+
+def _outcome(
+    task: Task,
+    rung: str,
+    found: Mapping[str, Any],
+    budgets: Mapping[str, Sequence[float]],
+    seconds: float,
+    precision: str,
+) -> Outcome:
+    """The draws that are kept, and the certificate: the checks of a single fit on every number that is reported."""
+    stats = {n: found[n] for n in ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")}
+    values = {n: np.asarray(_kept(v), float) for n, v in found["values"].items()}
+    checks = list(check_draws(_reported(task, values, budgets[task.name]), stats, ess=ESS, divergent=DIVERGENT))
+    if precision == "float32":
+        checks.append(_noise_is_large(values))
+    return Outcome(
+        task,
+        rung,
+        np.asarray(_kept(found["flat"]), float),
+        values,
+        {n: _kept(v) for n, v in stats.items()},
+        tuple(checks),
+        int(found["gradients"]),
+        seconds,
+    )
+
+
+def _kept(x: np.ndarray) -> np.ndarray:
+    """Draws thinned to `CHAINS` × `DRAWS`: chains that share a row lie one after the other, as halves of it."""
+    joined = x.reshape(CHAINS, -1, *x.shape[2:])
+    step = max(1, joined.shape[1] // DRAWS)
+    return joined[:, step - 1 :: step][:, :DRAWS]
+
+
+def _reported(task: Task, values: Mapping[str, np.ndarray], budgets: Sequence[float]) -> dict[str, np.ndarray]:
+    """Every number of a fit by name, (chain, draw): parameters, derived quantities, spreads, and optimal sizes."""
+    hidden = {i.ratio for i in task.model.structure.intercepts}
+    named = {}
+    for name, v in values.items():
+        if name not in hidden:
+            flat = v.reshape(*v.shape[:2], -1)
+            labels = [name] if flat.shape[-1] == 1 else [f"{name}[{k}]" for k in range(flat.shape[-1])]
+            named.update({label: flat[..., k] for k, label in enumerate(labels)})
+    optimum = task.model.law.optimum
+    if optimum is not None:
+        known = {k: float(v) for k, v in task.model.references.items() if np.ndim(v) == 0} | dict(values)
+        for C in budgets:
+            named[f"N_opt at {C:.3g}"] = np.log(np.asarray(call(optimum, {**known, "C": C})[0], float))
+    return named
+
+
+def _noise_is_large(values: Mapping[str, np.ndarray]) -> Finding:
+    """Whether single precision resolves the residuals."""
+    smallest = min(float(np.median(v)) for n, v in values.items() if n.startswith("sigma"))
+    fine = smallest >= LEAST_NOISE
+    message = f"noise of {smallest:.2g}; single precision needs at least {LEAST_NOISE:g}"
+    return Finding("precision", "precision", "pass" if fine else "fail", smallest, LEAST_NOISE, message)

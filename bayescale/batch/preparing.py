@@ -1,0 +1,107 @@
+"""Tables as a compiled program takes them: models padded to common sizes, and a key of random numbers for each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bayescale.diagnostics import doctor, require_answerable
+from bayescale.errors import BayescaleError, Finding
+from bayescale.law import Law
+from bayescale.model import Model, build_model
+from bayescale.reading import read_runs
+from bayescale.runs import Runs
+
+#: Levels of a grouping are padded to these counts, so that tables with about as many share one compilation.
+LEVELS = tuple(int(b) for k in range(3, 20) for b in (2**k, 1.5 * 2**k))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One table to be sampled: its model as it is and as it is compiled, and what the doctor found."""
+
+    name: str
+    model: Model
+    padded: Model
+    key: np.ndarray
+    design: tuple[Finding, ...]
+
+    @property
+    def shape(self) -> tuple:
+        """What the compiled program depends on: tables of the same shape share it."""
+        rows = len(next(iter(self.padded.data["responses"].values()))["y"])
+        return (self.padded.structure.key, rows)
+
+
+def prepare(
+    name: str, table: Any, law: Law, seed: int, doctor_options: Mapping[str, Any], options: Mapping[str, Any]
+) -> Task:
+    """Read, examine and bind one table; raises `BayescaleError` for what makes it unfit.
+
+    What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
+    """
+    runs = table if isinstance(table, Runs) else read_runs(table)
+    diagnosis = doctor(runs, law, noise=options["noise"], **doctor_options)
+    require_answerable(diagnosis, runs)
+    model = build_model(law, runs, **options)
+    padded = _with_padded_levels(model)
+    return Task(name, model, padded, _key(seed, padded), diagnosis.findings)
+
+
+def _with_padded_levels(model: Model) -> Model:
+    """The same model with levels added to every grouping whose spread is learnt."""
+    intercepts, effects = [], dict(model.data["effects"])
+    for i in model.structure.intercepts:
+        count = len(i.grouping.levels)
+        more = 0 if i.grouping.fixed is not None else next(b for b in LEVELS if b >= count) - count
+        levels = (*i.grouping.levels, *(f"(none {k})" for k in range(more)))
+        intercepts.append(replace(i, grouping=replace(i.grouping, levels=levels)))
+        effects[i.site] = {k: np.concatenate([v, np.zeros(more)]) for k, v in effects[i.site].items()}
+    structure = replace(model.structure, intercepts=tuple(intercepts))
+    return replace(model, structure=structure, data={**model.data, "effects": effects})
+
+
+def _key(seed: int, model: Model) -> np.ndarray:
+    """Two 32-bit numbers from the seed and the table's own numbers: neither its name nor its neighbours matter."""
+    digest = hashlib.sha256(f"{seed} {model.law.digest()} {model.noise}".encode())
+    for path, values in _leaves(model.data):
+        digest.update(path.encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return np.frombuffer(digest.digest()[:8], np.uint32).copy()
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, np.ndarray]]:
+    found = []
+    for name in sorted(tree):
+        value = tree[name]
+        found += _leaves(value, f"{path}/{name}") if isinstance(value, Mapping) else [(f"{path}/{name}", value)]
+    return found
+
+
+def effect_parts(task: Task, flat: np.ndarray) -> dict[str, np.ndarray]:
+    """The effects of every grouping in flat vectors of the padded model, levels that pad left out."""
+    parts, start = {}, task.padded.structure.coordinates.dimension
+    sizes = zip(task.model.structure.intercepts, task.padded.structure.sizes[1:], strict=True)
+    for i, size in sizes:
+        parts[i.site] = flat[..., start : start + len(i.grouping.levels)]
+        start += size
+    return parts
+
+
+def names_of(tables: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """Tables by name; a sequence is named by its sources, or by its positions.
+
+    Raises `BayescaleError` (BS-U001) when there is none.
+    """
+    if not isinstance(tables, Mapping):
+        named = [getattr(t, "source", None) or f"table-{k}" for k, t in enumerate(tables)]
+        if len({*named}) < len(named):
+            named = [f"table-{k}" for k in range(len(named))]
+        tables = dict(zip(named, tables, strict=True))
+    if not tables:
+        raise BayescaleError("no tables to fit", code="BS-U001", remedy="Give them by name: {'run-a': runs, …}.")
+    return {str(k): v for k, v in tables.items()}

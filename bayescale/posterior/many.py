@@ -1,0 +1,227 @@
+"""Many fits of one law as one record with a `dataset` dimension, and verbs that answer for each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayescale.errors import FitError, Note, nearest
+from bayescale.posterior.fit import Fit
+from bayescale.posterior.tree import SLASH, constant_of
+from bayescale.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+#: What became of a table: trusted, sampled but not trusted, or not sampled at all.
+CERTIFIED, UNCERTIFIED, FAILED = "certified", "uncertified", "failed"
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Fit):
+    """The fits of many tables: a `Fit` whose arrays have a leading dimension `dataset`.
+
+    `status` has one row a table: whether it is certified, at which rung of the ladder, what it cost, and a sentence.
+    `batch[name]` is the fit of one table. Verbs that take a fit take a batch, and answer for its certified tables.
+    `tree` holds those that were sampled; numbers that a table does not have (as the spread of a grouping that only
+    others have) are not-a-number there. `tables` holds the runs by name.
+
+    Example:
+        >>> batch = bs.fit_many("chinchilla", {"byte-ladder": bs.load_runs("byte-ladder")})  # doctest: +SKIP
+        >>> batch.status.loc["byte-ladder", "status"]  # doctest: +SKIP
+        'certified'
+    """
+
+    status: pd.DataFrame
+    tables: Mapping[str, Runs]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables that were sampled, certified or not."""
+        return tuple(self.info["datasets"])
+
+    @property
+    def certified(self) -> tuple[str, ...]:
+        """The tables whose results can be trusted as far as the sampler goes."""
+        return tuple(n for n in self.names if self.status.loc[n, "status"] == CERTIFIED)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every table is certified."""
+        return len(self.certified) == len(self.status)
+
+    def __getitem__(self, name: str) -> Fit:
+        import xarray as xr
+
+        if name not in self.tables or name not in self.names:
+            why = f": {self.status.loc[name, 'sentence']}" if name in self.status.index else ""
+            remedy = None if why else nearest(name, list(self.names))
+            raise FitError(f"no fit of {name!r} in this batch{why}", code="BS-F004", remedy=remedy)
+        info, position = self.info["datasets"][name], self.names.index(name)
+        groups = {g: _one(node.to_dataset(), position, info) for g, node in self.tree.children.items()}
+        runs = self.tables[name]
+        groups["constant_data"] = constant_of(runs)
+        groups["headline"] = groups["posterior"][info["reported"]]
+        return Fit(xr.DataTree.from_dict(groups), self.law, info)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def summary(self, prob: float | None = None) -> pd.DataFrame:
+        """Every reported quantity of every sampled table, indexed by data set and quantity."""
+        import pandas as pd
+
+        frames = {name: self[name].summary(prob) for name in self.names}
+        made = pd.concat(list(frames.values()), keys=list(frames), names=["dataset", "quantity"])
+        certified = {*self.certified}
+        made.insert(0, "certified", [name in certified for name, _ in made.index])
+        made.attrs["prob"] = self.prob if prob is None else prob
+        return made
+
+    def each(self, verb: Callable[..., Any], *arguments: Any, **options: Any) -> Answers:
+        """A verb's answer for every certified table."""
+        found = {name: verb(self[name], *arguments, **options) for name in self.certified}
+        return Answers(found, tuple(n for n in self.status.index if n not in found))
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the batch to one netCDF file, losslessly; raises `FitError` when it exists and `force` is not given."""
+        import xarray as xr
+
+        tree = self.tree.copy()
+        frames = [self.tables[n].frame.assign(**{_ROW: self.tables[n].frame.index, _NAME: n}) for n in self.names]
+        tree["tables"] = xr.DataTree(_columns_of(frames))
+        status = [
+            {k: v.item() if hasattr(v, "item") else v for k, v in row.items() if v == v}
+            for row in self.status.reset_index().to_dict("records")
+        ]
+        return Fit(tree, self.law, {**self.info, "status": status}).save(path, force=force)
+
+    def __repr__(self) -> str:
+        counts = self.status["status"].value_counts()
+        told = ", ".join(f"{counts[s]} {s}" for s in (CERTIFIED, UNCERTIFIED, FAILED) if s in counts)
+        return (
+            f"<Batch of {self.law.spec} on {len(self.status)} tables: {told}; {self.noise} noise. Certified is the "
+            "sampling; whether intervals are honest is examined one table at a time: bs.examined(batch[name])>"
+        )
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p><b>{html.escape(repr(self)[1:-1])}</b></p>{self.status.to_html(float_format='%.4g')}"
+
+
+#: Columns of a saved batch's runs beside their own: which table a row is of, and its number there.
+_NAME, _ROW = "__dataset__", "__row__"
+#: The dimension along which effects of a grouping are kept: `position_<column>`, its labels in the table's info.
+POSITION = "position_"
+
+
+def _one(dataset: xr.Dataset, position: int, info: Mapping[str, Any]) -> xr.Dataset:
+    """One table's part of a group: variables that it has, effects with their levels' names."""
+    made = dataset.isel(dataset=position, drop=True)
+    made = made.drop_vars([n for n in made.data_vars if n in info["absent"]])
+    for column, levels in info["levels"].items():
+        if (dim := f"{POSITION}{column}") in made.dims:
+            made = made.isel({dim: slice(0, len(levels))}).rename({dim: f"level_{column}"})
+            made = made.assign_coords({f"level_{column}": list(levels)})
+    if "coordinate" in made.dims:
+        made = made.isel(coordinate=slice(0, len(info["coordinates"]))).assign_coords(coordinate=info["coordinates"])
+    return made
+
+
+def _columns_of(frames: list[pd.DataFrame]) -> xr.Dataset:
+    import pandas as pd
+    import xarray as xr
+
+    joined = pd.concat(frames, ignore_index=True)
+    text = {c for c in joined if joined[c].dtype.kind not in "fiub"}
+    columns = {
+        c: joined[c].fillna("").astype(str).to_numpy(object) if c in text else joined[c].to_numpy() for c in joined
+    }
+    return xr.Dataset({str(c).replace("/", SLASH): ("line", v) for c, v in columns.items()})
+
+
+def loaded(fit: Fit) -> Batch:
+    """The batch that a file holds, from what `load_fit` reads of it."""
+    import pandas as pd
+
+    joined = fit.tree["tables"].to_dataset().to_dataframe()
+    joined.columns = [str(c).replace(SLASH, "/") for c in joined.columns]
+    tables = {}
+    for name, part in joined.groupby(_NAME, sort=False):
+        info = fit.info["datasets"][name]
+        frame = pd.DataFrame(part.set_index(_ROW)[info["columns"]])
+        frame.index.name = "row"
+        notes = tuple(Note("BS-R052", text) for text in info["runs"]["assumptions"])
+        tables[name] = Runs(frame, info["runs"]["source"], info["loss_unit"], notes, info["runs"]["rows"])
+    status = pd.DataFrame(fit.info["status"]).set_index("dataset")
+    tree = fit.tree.copy()
+    del tree["tables"]
+    return Batch(tree, fit.law, {k: v for k, v in fit.info.items() if k != "status"}, status, tables)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Mapping):
+    """The answers of one verb for the certified tables of a batch, by name; `left_out` names the others."""
+
+    records: Mapping[str, Any]
+    left_out: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.records[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """The answers' own data sets along a dimension `dataset`."""
+        import xarray as xr
+
+        names = [*self.records]
+        found = [self.records[n].dataset for n in names]
+        return xr.concat(found, dim="dataset", join="outer", combine_attrs="drop_conflicts").assign_coords(
+            dataset=names
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """The answers' tables, one below the other, with a column `dataset`."""
+        import pandas as pd
+
+        frames = {name: record.frame() for name, record in self.records.items()}
+        made = pd.concat(list(frames.values()), keys=list(frames), names=["dataset", None])
+        made = made.reset_index("dataset").reset_index(drop=True)
+        if frames:
+            made.attrs = dict(next(iter(frames.values())).attrs)
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """Every answer's document by name."""
+        return {name: record.to_json() for name, record in self.records.items()}
+
+    def __repr__(self) -> str:
+        left = f"; not certified, left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"<Answers for {len(self)} tables{left}>"
+
+
+def for_each_table(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a verb that takes a fit first take a batch too: it then answers for every certified table."""
+
+    @wraps(verb)
+    def answer(fit: Fit, *arguments: Any, **options: Any) -> Any:
+        if isinstance(fit, Batch):
+            return fit.each(verb, *arguments, **options)
+        return verb(fit, *arguments, **options)
+
+    return answer

@@ -1,0 +1,329 @@
+"""Hamiltonian Monte Carlo with an ensemble of chains, every step of it one compiled program a table.
+
+Search for the modes, round coordinates, adaptation and sampling are a single function of a table's numbers and a key.
+So thousands of tables of one structure share one compilation, run on any device, and none depends on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayescale.model import Structure
+from bayescale.noise import LINKS
+from bayescale.sampling.start import LEAST_CURVATURE, MODE_DEPTH, SEARCHES, spread_positions
+
+#: A potential above this, or none at all, is out of reach; its slope is taken as zero.
+FAR = 1e12
+#: Searches for modes where effects of groups are searched after the law: each stage starts from the best of the last.
+SEARCHES_WITH_GROUPS = 4
+#: The search for a mode ends when no slope exceeds this: well inside the posterior's width.
+FLAT = 1e-2
+#: Trajectories have a length between half and one and a half times this; a quarter of a turn, where the posterior is
+#: round, is pi / 2.
+TRAJECTORY = 1.6
+#: An error of the energy beyond this is a divergence, as in Stan and NumPyro.
+DIVERGENCE = 1000.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an ensemble samples: chains, iterations of every phase of adaptation, draws a chain, and care.
+
+    `target` is the acceptance that the step size is adapted to; `longest` the most leapfrog steps of a trajectory.
+    """
+
+    chains: int
+    phases: tuple[int, ...]
+    draws: int
+    target: float
+    longest: int
+
+    @property
+    def warmup(self) -> int:
+        """Iterations before the first draw."""
+        return sum(self.phases)
+
+
+def ensemble_program(structure: Structure, plan: Plan) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:
+    """The function `(data, key) -> draws` of a structure, to be compiled, or mapped over tables and compiled.
+
+    `data` is a model's, `key` two 32-bit numbers. The result holds `flat`, the flat vectors (chains, draws,
+    dimension); `values`, every parameter and derived quantity of every draw by name; ArviZ's statistics (energy,
+    acceptance_rate, step_size, n_steps, diverging), each (chains, draws); `potentials` at the modes that were found,
+    best first; and `gradients`, how many were computed.
+    """
+
+    def run(data: Mapping[str, Any], key: Any) -> dict[str, Any]:
+        import jax
+
+        searching, moving = jax.random.split(jax.random.wrap_key_data(key))
+        data, start, scale, potentials, searched = _start(structure, plan, data, searching)
+        found = _sample(structure, plan, data, start, scale, moving)
+        flat = jax.vmap(jax.vmap(lambda x: structure.from_sampler(x, data)[0]))(found.pop("x"))
+        values = jax.vmap(jax.vmap(lambda f: _values(structure, f, data)))(flat)
+        gradients = searched + found["n_steps"].sum() + found.pop("warmup_steps") * plan.chains
+        return {"flat": flat, "values": values, "potentials": potentials, "gradients": gradients, **found}
+
+    return run
+
+
+def _values(structure: Structure, flat: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    values = structure.values(structure.sites(flat)["z"], data)
+    return values | structure.coordinates.derived(values, data["references"])
+
+
+def _potential(structure: Structure, data: Mapping[str, Any], smooth: bool) -> Callable[[Any], tuple[Any, Any]]:
+    """Potential and slope at a stack of points; where either is not finite, a large one without slope."""
+    import jax
+    import jax.numpy as jnp
+
+    def one(x):
+        value, slope = jax.value_and_grad(lambda x: structure.sampler_potential(x, data, smooth=smooth))(x)
+        fine = jnp.isfinite(value) & jnp.isfinite(slope).all()
+        return jnp.where(fine, value, FAR), jnp.where(fine, slope, 0.0)
+
+    return jax.vmap(one)
+
+
+def _start(structure: Structure, plan: Plan, data: Mapping[str, Any], key: Any) -> tuple[Any, ...]:
+    """Modes, and where every chain begins: `(data, x, scale, potentials, gradients)`.
+
+    As for a single fit, the law is searched first without effects of groups, then the effects with their spreads held,
+    which gives the estimates that make spreads and effects separable, then everything. Every chain starts around the
+    best mode, wider than the posterior, but for one in each other mode that is not much lower.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    n, inner = structure.dimension, structure.coordinates.dimension
+    smooth = any(noise.smooth for noise in structure.noises.values())
+    spreads = spread_positions(structure)
+    first, second, third = jax.random.split(key, 3)
+    law_only = np.where(np.arange(n) < inner, 1.0, 0.0)
+    law_only[spreads] = 0.0
+    searches = SEARCHES_WITH_GROUPS if structure.intercepts else SEARCHES
+    x = 0.7 * jax.random.normal(first, (searches, n)).at[0].set(0.0) * law_only
+    if structure.anchor is not None:
+        x = x.at[:, structure.anchor.entry].set(_middle_response(structure, data) / structure.anchor.unit)
+    if structure.intercepts:
+        no_spreads = np.ones(n)
+        no_spreads[spreads] = 0.0
+        free = jnp.asarray([law_only, no_spreads, np.ones(n)])
+        apart = 0.3 * jax.random.normal(second, x.shape).at[0].set(0.0) * law_only
+
+        def stage(k, state):  # one loop, so that the search is compiled once
+            x, _, estimates, gradients = state
+            known = _with_estimates(data, estimates)
+            x, values, more = _descend(_potential(structure, known, smooth), x, free[k])
+            best = x[jnp.argmin(values)]
+            found = structure.unshrunk_effects(best, known)
+            estimates = {s: jnp.where(k == 1, found[s], e) for s, e in estimates.items()}
+            again = best * jnp.where((k == 1) & (np.arange(n) >= inner), 0.0, 1.0) + apart
+            return jnp.where(k < 2, again, x), values, estimates, gradients + more
+
+        estimates = {site: known["estimate"] for site, known in data["effects"].items()}
+        state = (x, jnp.zeros(searches, x.dtype), estimates, 0)
+        x, values, estimates, gradients = jax.lax.fori_loop(0, 3, stage, state)
+        data = _with_estimates(data, estimates)
+    else:
+        x, values, gradients = _descend(_potential(structure, data, smooth), x, law_only)
+    best = x[jnp.argmin(values)]
+    sizes, vectors = jnp.linalg.eigh(_curvature(_potential(structure, data, smooth), best))
+    widths = 1 / jnp.sqrt(jnp.maximum(jnp.abs(sizes), LEAST_CURVATURE))
+    scale = vectors * widths
+    distance = jnp.abs(((x - best) @ vectors) / widths).max(axis=1)
+    another = (values < values.min() + MODE_DEPTH) & (distance > 3)
+    order = jnp.argsort(jnp.where(another, values, jnp.inf))
+    noise = jax.random.normal(third, (plan.chains, n)) @ scale.T
+    rank = jnp.minimum(jnp.arange(plan.chains) - 1, len(x) - 1)
+    elsewhere = (rank >= 0) & another[order[rank]]
+    begin = jnp.where(elsewhere[:, None], x[order[rank]] + 0.1 * noise, best + 1.2 * noise)
+    return data, begin, scale, jnp.sort(values), gradients + 2 * n
+
+
+def _with_estimates(data: Mapping[str, Any], estimates: Mapping[str, Any]) -> dict[str, Any]:
+    """The data with unshrunk estimates of the groups' effects by site."""
+    return {**data, "effects": {s: {**e, "estimate": estimates[s]} for s, e in data["effects"].items()}}
+
+
+def _curvature(potential: Callable[[Any], tuple[Any, Any]], x: Any) -> Any:
+    """The curvature at a point, by central differences of the slope: they compile faster than second derivatives."""
+    import jax.numpy as jnp
+
+    step = 1e-4 if x.dtype == np.float64 else 1e-2
+    shifts = step * jnp.eye(len(x), dtype=x.dtype)
+    slopes = potential(jnp.concatenate([x + shifts, x - shifts]))[1]
+    curvature = (slopes[: len(x)] - slopes[len(x) :]) / (2 * step)
+    return (curvature + curvature.T) / 2
+
+
+def _middle_response(structure: Structure, data: Mapping[str, Any]) -> Any:
+    """The observed response at the anchor's row, where the search for its prediction begins."""
+    response = structure.law.responses[0]
+    return LINKS[response.support].inverse(data["responses"][response.name]["y"][data["anchor"]])
+
+
+def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> tuple[Any, Any, Any]:
+    """The modes reached from a stack of points by moving the free coordinates: points, potentials, gradients taken.
+
+    BFGS with backtracking: each pass of the loop is one trial step for every point.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    points, n = x.shape
+    eye = jnp.eye(n, dtype=x.dtype)
+
+    def downhill(g):
+        return eye / jnp.maximum(1.0, jnp.abs(g).max(axis=1))[:, None, None]
+
+    def trial(state):
+        count, x, value, slope, inverse, direction, length = state
+        step = length[:, None] * direction
+        step = step * jnp.minimum(1.0, 2.0 / jnp.maximum(jnp.abs(step).max(axis=1), 1e-9))[:, None]
+        new_value, new_slope = potential(x + step)
+        new_slope = new_slope * free
+        accepted = new_value <= value + 1e-4 * (step * slope).sum(axis=1)
+        change = new_slope - slope
+        along = (step * change).sum(axis=1)
+        learn = accepted & (along > 1e-10)
+        rho = (learn / jnp.where(learn, along, 1.0))[:, None, None]
+        turned = jnp.einsum("kij,kj->ki", inverse, change)
+        cross = step[:, :, None] * turned[:, None, :]
+        bend = (rho + rho**2 * (change * turned).sum(axis=1)[:, None, None]) * step[:, :, None] * step[:, None, :]
+        inverse = inverse + bend - rho * (cross + cross.transpose(0, 2, 1))
+        x = jnp.where(accepted[:, None], x + step, x)
+        slope = jnp.where(accepted[:, None], new_slope, slope)
+        value = jnp.where(accepted, new_value, value)
+        inverse = jnp.where(count > 0, inverse, downhill(slope))
+        direction = -jnp.einsum("kij,kj->ki", inverse, slope)
+        uphill = ((direction * slope).sum(axis=1) >= 0)[:, None]
+        inverse = jnp.where(uphill[..., None], downhill(slope), inverse)
+        direction = jnp.where(uphill, -jnp.einsum("kij,kj->ki", inverse, slope), direction)
+        return count + 1, x, value, slope, inverse, direction, jnp.where(accepted, 1.0, 0.4 * length)
+
+    def going(state):
+        steep = (jnp.abs(state[3]).max(axis=1) > FLAT) & (state[6] > 1e-8)
+        return (state[0] < 1) | ((state[0] < 60 + 4 * n) & steep.any())
+
+    zero = jnp.zeros_like(x)
+    start = (
+        0,
+        x,
+        jnp.full(points, jnp.inf, x.dtype),
+        zero,
+        jnp.broadcast_to(eye, (points, n, n)),
+        zero,
+        jnp.ones(points),
+    )
+    count, x, value, *_ = jax.lax.while_loop(going, trial, start)
+    return x, value, count * points
+
+
+def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, scale: Any, key: Any) -> dict[str, Any]:
+    """Adaptation and draws. All chains share a metric and a step size, learnt from all of them.
+
+    The position is in a sampler's coordinates, the momentum in round ones: `scale @ momentum` moves the position.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    chains, n = x.shape
+    total, dtype = plan.warmup + plan.draws, x.dtype
+    potential = _potential(structure, data, smooth=False)
+    ends = np.cumsum(plan.phases)
+
+    def leap(state):
+        left, x, p, value, slope, scale, step = state
+        p = p - 0.5 * step * slope @ scale
+        x = x + step * p @ scale.T
+        value, slope = potential(x)
+        return left - 1, x, p - 0.5 * step * slope @ scale, value, slope, scale, step
+
+    def transition(i, state):
+        x, value, slope, scale, step_size, adaptation, store = state
+        keys = jax.random.split(jax.random.fold_in(key, i), 4)
+        p = jax.random.normal(keys[0], (chains, n), dtype)
+        length = TRAJECTORY * jax.random.uniform(keys[1], (), dtype, 0.5, 1.5)
+        steps = jnp.clip(jnp.ceil(length / step_size), 1, plan.longest).astype(np.int32)
+        steps = jnp.where(i == 0, 0, steps)  # the first pass only finds the potential at the start
+        step = step_size * jax.random.uniform(keys[2], (chains, 1), dtype, 0.8, 1.2)
+        begin = (jnp.maximum(steps, 1), x, p, value, slope, scale, jnp.where(i == 0, 0.0, step))
+        _, new_x, new_p, new_value, new_slope, *_ = jax.lax.while_loop(lambda s: s[0] > 0, leap, begin)
+        energy, new_energy = value + 0.5 * (p**2).sum(axis=1), new_value + 0.5 * (new_p**2).sum(axis=1)
+        gain = jnp.where(i == 0, 0.0, energy - new_energy)
+        gain = jnp.where(jnp.isfinite(gain), gain, -jnp.inf)
+        accepted = jnp.log(jax.random.uniform(keys[3], (chains,), dtype)) < gain
+        x = jnp.where(accepted[:, None], new_x, x)
+        slope = jnp.where(accepted[:, None], new_slope, slope)
+        value = jnp.where(accepted, new_value, value)
+        acceptance = jnp.exp(jnp.minimum(gain, 0.0))
+        row = {
+            "x": x,
+            "energy": jnp.where(accepted, new_energy, energy),
+            "acceptance_rate": acceptance,
+            "step_size": jnp.broadcast_to(step_size, (chains,)),
+            "n_steps": jnp.broadcast_to(steps, (chains,)),
+            "diverging": gain < -DIVERGENCE,
+        }
+        store = {name: store[name].at[i].set(row[name]) for name in store}
+        step_size, adaptation = _adapted_step(i, plan, step_size, acceptance.mean(), adaptation)
+        scale = jax.lax.cond(
+            jnp.isin(i + 1, ends), lambda: _adapted_scale(i + 1, plan, store["x"], scale), lambda: scale
+        )
+        return x, value, slope, scale, step_size, adaptation, store
+
+    shapes = {"x": (n,), "energy": (), "acceptance_rate": (), "step_size": ()}
+    store = {name: jnp.zeros((total, chains, *shape), dtype) for name, shape in shapes.items()}
+    store |= {"n_steps": jnp.zeros((total, chains), np.int32), "diverging": jnp.zeros((total, chains), bool)}
+    begin = jnp.asarray(0.5, dtype)
+    state = (x, jnp.full(chains, FAR, dtype), jnp.zeros_like(x), scale, begin, (begin, begin, 0.0 * begin), store)
+    store = jax.lax.fori_loop(0, total, transition, state)[-1]
+    drawn = {name: jnp.swapaxes(v[plan.warmup :], 0, 1) for name, v in store.items()}
+    return {**drawn, "warmup_steps": store["n_steps"][: plan.warmup, 0].sum()}
+
+
+def _adapted_step(i: Any, plan: Plan, step_size: Any, acceptance: Any, adaptation: tuple) -> tuple[Any, tuple]:
+    """The step size after one more transition: dual averaging within a phase, its average after the last.
+
+    `adaptation` holds where the phase began, the average step size so far and the average shortfall of acceptance.
+    """
+    import jax.numpy as jnp
+
+    ends = np.cumsum(plan.phases)
+    begun = jnp.max(jnp.where(np.r_[0, ends] <= i, np.r_[0, ends], 0))
+    t = (i - begun + 1).astype(step_size.dtype)
+    origin, average, shortfall = adaptation
+    shortfall = (1 - 1 / (t + 5)) * jnp.where(t == 1, 0.0, shortfall) + (plan.target - acceptance) / (t + 5)
+    trial = jnp.exp(jnp.clip(jnp.log(origin) - 5 * jnp.sqrt(t) * shortfall, -5.0, 0.4))
+    weight = t**-0.6
+    average = jnp.exp(jnp.where(t == 1, jnp.log(trial), weight * jnp.log(trial) + (1 - weight) * jnp.log(average)))
+    ended = jnp.isin(i + 1, ends)
+    adapting = i < plan.warmup
+    new = jnp.where(adapting, jnp.where(ended, average, trial), step_size)
+    kept = (jnp.where(ended, average, origin), average, shortfall)
+    return new, tuple(jnp.where(adapting, a, b) for a, b in zip(kept, adaptation, strict=True))
+
+
+def _adapted_scale(i: Any, plan: Plan, x: Any, scale: Any) -> Any:
+    """The scale matrix from the last two thirds of the phase that ends at iteration `i`, shrunk towards the last one.
+
+    In the old round coordinates the covariance should be the identity: the fewer draws there are a dimension, the more
+    of it is taken.
+    """
+    import jax.numpy as jnp
+
+    ends = np.cumsum(plan.phases)
+    begun = jnp.max(jnp.where(np.r_[0, ends] < i, np.r_[0, ends], 0))
+    position = jnp.arange(len(x))
+    used = ((position >= begun + (i - begun) // 3) & (position < i)).astype(x.dtype)[:, None, None]
+    count = used.sum() * x.shape[1]
+    centred = (x - (used * x).sum(axis=(0, 1)) / count) * used
+    covariance = jnp.einsum("tci,tcj->ij", centred, centred) / count
+    n = x.shape[-1]
+    trusted = count / 4  # draws follow one another: they count as fewer
+    return jnp.linalg.cholesky((trusted * covariance + 0.5 * n * scale @ scale.T) / (trusted + 0.5 * n))

@@ -1,0 +1,165 @@
+"""Many tables at once: each result is that of its own table, certified or marked."""
+
+import json
+
+import numpy as np
+import pytest
+from worlds import chinchilla_world, mcse_distance
+
+import bayescale as bs
+from bayescale.batch import ladder
+from bayescale.batch.preparing import prepare
+from bayescale.laws import find_law
+
+OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    small = {f"small-{k}": chinchilla_world(24, 900 + k) for k in range(6)}
+    return small | {"larger": chinchilla_world(40, 950)}
+
+
+@pytest.fixture(scope="module")
+def batch(tables):
+    bad = {"params": [1e8, 2e8], "tokens": [1e10, 2e10], "loss": [float("nan"), 2.5]}
+    with pytest.warns(bs.NotConverged, match="1 of 8 tables are not certified \\(bad\\)"):
+        return bs.fit_many("chinchilla", {**tables, "bad": bad}, seed=4, group="none", flops=[1e22], progress=False)
+
+
+def test_a_bad_table_costs_only_itself(batch, tables):
+    assert batch.certified == tuple(tables)
+    assert batch.status.loc["bad", "status"] == "failed"
+    assert "row 1" in batch.status.loc["bad", "sentence"] and "BS-R001" in batch.status.loc["bad", "sentence"]
+    with pytest.raises(bs.FitError, match="BS-R001"):
+        batch["bad"]
+    with pytest.raises(bs.FitError) as caught:
+        batch["smal-0"]
+    assert "small-0" in caught.value.remedy
+
+
+def test_draws_depend_on_the_table_alone(batch, tables):
+    alone = bs.fit_many("chinchilla", {"another name": tables["small-3"]}, seed=4, group="none", flops=[1e22])
+    for name in ("E", "A", "alpha", "a", "nu"):
+        one, other = (np.asarray(f.tree["posterior"][name]) for f in (alone["another name"], batch["small-3"]))
+        assert np.array_equal(one, other)
+    other_seed = bs.fit_many("chinchilla", {"x": tables["small-3"]}, seed=5, group="none")
+    assert not np.array_equal(other_seed["x"].draws()["E"], batch["small-3"].draws()["E"])
+
+
+@pytest.mark.parametrize("name", ["small-0", "larger"])
+def test_agrees_with_a_single_fit(batch, tables, name):
+    single = bs.fit("chinchilla", tables[name], seed=11, group="none")
+    for quantity in single.quantities():  # 12 quantities, 2 tables: exceeding 4.5 errors by chance is < 1e-3
+        assert mcse_distance(batch[name], single, quantity) < 4.5, quantity
+        one, other = batch[name].quantities()[quantity], single.quantities()[quantity]
+        size = min(one.ess_tail, 400)
+        assert abs(np.log(one.sd / other.sd)) < 4.5 * np.sqrt(4 / size), quantity  # heavy tails: twice the normal's
+
+
+def test_certificate_is_the_check_of_what_is_kept(batch):
+    import arviz
+
+    for name in batch.certified:
+        found = {f.code: f.value for f in bs.check(batch[name])}
+        assert found["r-hat"] <= 1.01 and found["ess-bulk"] >= 400 and found["ess-tail"] >= 400
+        drawn = batch[name].tree["headline"].to_dataset()
+        assert float(arviz.rhat(drawn).to_array().max()) == pytest.approx(found["r-hat"], abs=1e-8)
+        assert float(arviz.ess(drawn).to_array().min()) == pytest.approx(found["ess-bulk"], rel=1e-8)
+        assert batch.status.loc[name, "r_hat"] >= found["r-hat"]  # N_opt at the budget counts there too
+
+
+def test_verbs_answer_for_every_certified_table(batch):
+    answers = bs.allocate(batch, [1e21, 1e22])
+    assert set(answers) == set(batch.certified) and answers.left_out == ("bad",)
+    one = bs.allocate(batch["larger"], [1e21, 1e22])
+    assert np.array_equal(answers["larger"].interval("params"), one.interval("params"))
+    frame = answers.frame()
+    assert set(frame["dataset"]) == set(batch.certified) and len(frame) == 7 * len(one.frame())
+    assert answers.dataset["params"].sizes["dataset"] == 7
+    assert json.loads(json.dumps(answers.to_json()))["larger"][0]["flops"] == 1e21
+    assert set(bs.forecast(batch, N=1e9, D=1e10)) == set(batch.certified)
+    summary = batch.summary()
+    assert summary.loc[("small-1", "a"), "median"] == batch["small-1"].summary().loc["a", "median"]
+
+
+def test_saved_and_loaded(batch, tmp_path):
+    path = batch.save(tmp_path / "batch.nc")
+    again = bs.load_fit(path)
+    assert isinstance(again, bs.Batch) and again.certified == batch.certified
+    assert again.summary().equals(batch.summary())
+    assert again.status["sentence"].equals(batch.status["sentence"])
+    assert np.array_equal(again["larger"].runs.values("loss"), batch["larger"].runs.values("loss"))
+    with pytest.raises(bs.FitError, match="exists"):
+        batch.save(path)
+
+
+def test_one_table_can_be_examined(batch):
+    fit = bs.examined(batch["larger"])
+    assert fit.audit and {"log_likelihood", "posterior_predictive"} <= set(fit.tree.children)
+    assert fit.summary().loc["a", "median"] == batch["larger"].summary().loc["a", "median"]
+    assert bs.examined(fit) is fit
+    with pytest.raises(bs.FitError, match="one table at a time"):
+        bs.examined(batch)
+
+
+def test_groups_of_different_sizes_share_a_program(tmp_path):
+    sizes = {"twelve": 12, "nine": 9}
+    tables = {n: chinchilla_world(60, 700 + k, groups=[("recipe", k, 3.0)]) for n, k in sizes.items()}
+    batch = bs.fit_many("chinchilla", tables, seed=0, group=["recipe"])
+    assert batch.converged and batch.tree["posterior"]["u_recipe"].shape[-1] == 12
+    for name, levels in sizes.items():
+        effects = batch[name].tree["posterior"]["u_recipe"]
+        assert effects.sizes["level_recipe"] == levels and np.isfinite(effects).all()
+    single = bs.fit("chinchilla", tables["nine"], seed=5, group=["recipe"])
+    for quantity in single.quantities():
+        assert mcse_distance(batch["nine"], single, quantity) < 4.5, quantity
+    again = bs.load_fit(batch.save(tmp_path / "groups.nc"))
+    assert again["nine"].tree["posterior"]["u_recipe"].equals(batch["nine"].tree["posterior"]["u_recipe"])
+
+
+def test_side_by_side_as_on_an_accelerator(tables, monkeypatch):
+    law = find_law("chinchilla")
+    tasks = [prepare(n, t, law, 4, {}, OPTIONS) for n, t in tables.items() if n != "larger"]
+    drawn = ladder._by_ensemble(tasks[:3], ladder.PLANS[0], "float64", lanes=4)
+    assert len(drawn) == 3
+    for task, found in zip(tasks, drawn, strict=False):
+        outcome = ladder._outcome(task, "side by side", found, {task.name: (1e22,)}, 0.0, "float64")
+        assert {f.code: f.value for f in outcome.checks}["r-hat"] < 1.03  # 4 × 400 draws: 1.01 is not always met
+        assert found["flat"].shape == (4, 400, 7)
+
+
+def test_single_precision(tables):
+    law = find_law("chinchilla")
+    means = {}
+    for name, table in {"quiet": chinchilla_world(24, 33, sigma=2e-4), "loud": tables["small-1"]}.items():
+        task = prepare(name, table, law, 4, {}, OPTIONS)
+        for precision in ("float32", "float64"):
+            (found,) = ladder._by_ensemble([task], ladder.PLANS[0], precision, 1)
+            outcome = ladder._outcome(task, "alone", found, {name: (1e22,)}, 0.0, precision)
+            status = {f.code: f.status for f in outcome.checks}
+            means[precision] = outcome.values["alpha"].mean(), outcome.values["alpha"].std() / 20  # 400 effective draws
+            if precision == "float32":
+                assert found["flat"].dtype == np.float32
+                assert status["precision"] == ("fail" if name == "quiet" else "pass")
+    (one, error), (other, _) = means["float32"], means["float64"]
+    assert abs(one - other) < 4.5 * np.sqrt(2) * error
+
+
+def test_faults_of_the_law_are_raised():
+    table = chinchilla_world(24, 1)
+    with pytest.raises(bs.LawError, match="no law"):
+        bs.fit_many("chinchila", {"x": table})
+    with pytest.raises(bs.LawError, match="no noise"):
+        bs.fit_many("chinchilla", {"x": table}, noise="cauchy")
+    with pytest.raises(bs.LawError, match="precision"):
+        bs.fit_many("chinchilla", {"x": table}, precision="half")
+    with pytest.raises(bs.BayescaleError, match="no tables"):
+        bs.fit_many("chinchilla", {})
+
+
+def test_kept_draws_of_more_chains_lie_in_halves():
+    x = np.arange(8 * 800.0).reshape(8, 800)
+    kept = ladder._kept(x)
+    assert kept.shape == (ladder.CHAINS, ladder.DRAWS)
+    assert set(kept[0, :200] // 800) == {0.0} and set(kept[0, 200:] // 800) == {1.0}  # split R-hat sees both chains
