@@ -59,6 +59,7 @@ _PUBLIC = {
     "batch": ("fit_many",),
     "auditing": ("Audit", "Stability", "audit", "stability"),
     "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
+    "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
         "plot_fit",
         "plot_frontier",
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from bayescale.auditing import Audit, Stability, audit, stability
     from bayescale.baseline import least_squares
     from bayescale.batch import fit_many
+    from bayescale.calibration import Calibration, Simulated, calibrate, simulate
     from bayescale.datasets import DATASETS, load_runs
     from bayescale.design import Judgement, RunsNeeded, judge, runs_needed
     from bayescale.diagnostics import Diagnosis, check, doctor

@@ -89,6 +89,9 @@ CODES: dict[str, str] = {
     "multi-start": "agreement of the least-squares starts",
     "baseline-agreement": "posterior against the least-squares cross-check",
     "converged": "every check of the sampler",
+    # Findings of a calibration.
+    "ranks-uniform": "whether truths are as likely at any rank among the draws",
+    "certified": "how many simulated tables were sampled to be trusted",
 }
 
 

@@ -97,7 +97,8 @@ def test_saved_and_loaded(batch, tmp_path):
 def test_one_table_can_be_examined(batch):
     fit = bs.examined(batch["larger"])
     assert fit.audit and {"log_likelihood", "posterior_predictive"} <= set(fit.tree.children)
-    assert fit.summary().loc["a", "median"] == batch["larger"].summary().loc["a", "median"]
+    one, other = fit.summary().loc["a"], batch["larger"].summary().loc["a"]
+    assert one["model_lower"] == other["model_lower"]  # the headline may have been widened
     assert bs.examined(fit) is fit
     with pytest.raises(bs.FitError, match="one table at a time"):
         bs.examined(batch)
@@ -163,3 +164,66 @@ def test_kept_draws_of_more_chains_lie_in_halves():
     kept = ladder._kept(x)
     assert kept.shape == (ladder.CHAINS, ladder.DRAWS)
     assert set(kept[0, :200] // 800) == {0.0} and set(kept[0, 200:] // 800) == {1.0}  # split R-hat sees both chains
+
+
+def test_a_store_goes_on_where_it_stopped(tables, tmp_path, monkeypatch):
+    from bayescale.batch import fitting
+
+    names = [n for n in tables if n != "larger"]
+    monkeypatch.setattr(fitting, "BLOCK", 2)
+    first = bs.fit_many("chinchilla", {n: tables[n] for n in names[:3]}, seed=4, group="none", store=tmp_path / "store")
+    assert sorted(f.name for f in (tmp_path / "store").iterdir()) == ["part-0000.nc", "part-0001.nc"]
+    sampled = []
+    climb = fitting.climb
+    monkeypatch.setattr(fitting, "climb", lambda tasks, **k: sampled.extend(t.name for t in tasks) or climb(tasks, **k))
+    changed = {**{n: tables[n] for n in names[:4]}, names[0]: tables["small-5"]}
+    second = bs.fit_many("chinchilla", changed, seed=4, group="none", store=tmp_path / "store")
+    assert sampled == [names[0], names[3]] and second.names == tuple(changed)  # what changed, and what is new
+    assert np.array_equal(second[names[1]].draws()["a"], first[names[1]].draws()["a"])
+    assert not np.array_equal(second[names[0]].draws()["a"], first[names[0]].draws()["a"])
+    with pytest.raises(bs.FitError, match=r"another declaration|private law"):
+        bs.fit_many("power_law", {"x": tables["small-0"]}, store=tmp_path / "store")
+
+
+def test_tables_with_and_without_groups_join(tables, tmp_path, monkeypatch):
+    from bayescale.batch import fitting
+
+    monkeypatch.setattr(fitting, "BLOCK", 1)
+    grouped = chinchilla_world(60, 709, groups=[("recipe", 9, 3.0)])
+    batch = bs.fit_many("chinchilla", {"plain": tables["small-0"], "grouped": grouped}, store=tmp_path / "parts")
+    assert batch.converged and "tau_recipe" not in batch["plain"].quantities()
+    assert "tau_recipe" in batch["grouped"].quantities() and np.isfinite(batch.summary()["mean"]).all()
+    assert batch["plain"].tree["unconstrained_posterior"].sizes["coordinate"] == 7
+
+
+def test_command_line(tables, tmp_path, capsys):
+    from bayescale.cli import run
+
+    files = []
+    for name in ("small-0", "small-1"):
+        files.append(str(tmp_path / f"{name}.csv"))
+        tables[name].frame.to_csv(files[-1], index=False)
+    (tmp_path / "bad.csv").write_text("params,tokens\n1,2\n3,4\n")
+    store = str(tmp_path / "store")
+    assert run(["batch", *files, str(tmp_path / "bad.csv"), "--group", "none", "--store", store, "--json"]) == 5
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "bayescale.batch/1" and document["certified"] == 2
+    assert {t["status"] for t in document["tables"].values()} == {"certified", "failed"}
+    assert document["tables"][files[0]]["quantities"]["a"]["r_hat"] < 1.01
+    assert run(["batch", *files, "--group", "none", "--store", store]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(["batch", *files, "--group", "none", "--store", store, "--resume"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 certified" in shown and "as honest as the model" in shown
+    assert (tmp_path / "store" / "summary.csv").read_text().startswith("dataset,quantity,certified,mean")
+
+
+def test_a_table_split_by_a_column(tables, tmp_path, capsys):
+    import pandas as pd
+
+    from bayescale.cli import run
+
+    parts = [tables[n].frame.assign(task=n) for n in ("small-0", "small-2")]
+    pd.concat(parts).to_csv(tmp_path / "all.csv", index=False)
+    assert run(["batch", str(tmp_path / "all.csv"), "--by", "task", "--group", "none", "--quiet"]) == 0
+    assert "small-2" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +13,7 @@ import numpy as np
 from bayescale.allocation import default_budgets
 from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
+from bayescale.batch.storing import BLOCK, Store, joined
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
 from bayescale.inference import fit_info, verdict_lines
 from bayescale.law import Law, Prior, parse_prior
@@ -44,6 +45,7 @@ def fit_many(
     references: Mapping[str, Any] | None = None,
     precision: str = "float64",
     workers: int | None = None,
+    store: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
 ) -> Batch:
     """Fit one law to many tables: the same model as `fit`, one compilation for tables of about one size.
@@ -71,6 +73,9 @@ def fit_many(
         in double precision.
     workers
         Threads; by default one a core. On an accelerator the tables of a size run side by side instead.
+    store
+        A folder: results are written there in parts as they are reached. The same call on the same folder goes on where
+        it stopped; tables whose numbers or options have changed are fitted again.
     progress
         True, False, a callable `(share, doing)`, or None: a bar on a terminal and in notebooks.
 
@@ -78,6 +83,8 @@ def fit_many(
     ------
     LawError
         For a law, noise, precision or prior that does not exist. What is wrong with one table is in its status.
+    FitError
+        When the store holds something else.
 
     Warns
     -----
@@ -98,14 +105,30 @@ def fit_many(
     named = names_of(tables)
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
     options = dict(noise=noise, group=group, fix=fix, tie=tuple(tie), priors=informed, references=references)
+    kept = Store(store) if store is not None else None
     with progress_bar(progress, f"{law.spec} on {len(named)} tables") as report:
         report(0.0, "reading")
         tasks, refused = _prepared(named, law, seed, dict(flops=flops, fix=fix, tie=tuple(tie)), options)
-        budgets = {t.name: tuple(flops) or default_budgets(t.model.runs) for t in tasks}
-        outcomes, spent, interrupted = _sampled(tasks, budgets, precision, workers, report)
-    status = _status([*named], outcomes, refused, spent)
-    batch = assemble(law, tasks, outcomes, status, seed=seed, prob=prob, noise=noise, budgets=budgets)
+        parts = kept.found(tasks, law) if kept else []
+        done = {name for part in parts for name in part.names}
+        pending = [t for t in tasks if t.name not in done]
+        interrupted = False
+        size = BLOCK if kept else max(1, len(pending))
+        for start in range(0, len(pending) or not parts, size):
+            block = pending[start : start + size]
+            budgets = {t.name: tuple(flops) or default_budgets(t.model.runs) for t in block}
+            told = _share(report, len(done), len(tasks))
+            outcomes, spent, interrupted = _sampled(block, budgets, precision, workers, told)
+            status = _status([t.name for t in block], outcomes, spent)
+            parts.append(assemble(law, block, outcomes, status, seed=seed, prob=prob, noise=noise, budgets=budgets))
+            done.update(outcomes)
+            if kept and not interrupted:
+                kept.add(parts[-1])
+            if interrupted:
+                break
+    batch = joined(parts, law, [*named], refused)
     batch = replace(batch, info={**batch.info, "interrupted": interrupted})
+    status = batch.status
     if left := [n for n in status.index if status.loc[n, "status"] != CERTIFIED]:
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         warnings.warn(
@@ -113,6 +136,11 @@ def fit_many(
             stacklevel=2,
         )
     return batch
+
+
+def _share(report: Progress, before: int, total: int) -> Progress:
+    """Progress of the whole from that of a block of the tables that are left."""
+    return lambda share, doing: report(min(1.0, (before + share) / max(1, total)), doing)
 
 
 def _prepared(
@@ -124,7 +152,7 @@ def _prepared(
         try:
             tasks.append(prepare(name, table, law, seed, doctor_options, options))
         except BayescaleError as error:
-            refused[name] = f"{error.code}: {error}"
+            refused[name] = str(error)
             faults += [error] if isinstance(error, LawError) else []
     if len(faults) == len(named):
         raise faults[0]
@@ -150,10 +178,9 @@ def _sampled(
         seconds, gradients = spent.get(outcome.task.name, (0.0, 0))
         spent[outcome.task.name] = (seconds + outcome.seconds, gradients + outcome.gradients)
         outcomes[outcome.task.name] = outcome  # kept though not certified, should nothing better come
-        report(done / len(tasks), f"sampling ({outcome.rung})")
+        report(done, f"sampling ({outcome.rung})")
 
     interrupted = False
-    began = time.perf_counter()
     try:
         for _ in climb(tasks, budgets=budgets, precision=precision, workers=workers, report=hear):
             pass
@@ -161,15 +188,11 @@ def _sampled(
         if not outcomes:
             raise
         interrupted = True
-    report(1.0, f"done in {time.perf_counter() - began:.0f} s")
     return outcomes, spent, interrupted
 
 
 def _status(
-    names: Sequence[str],
-    outcomes: Mapping[str, Outcome],
-    refused: Mapping[str, str],
-    spent: Mapping[str, tuple[float, int]],
+    names: Sequence[str], outcomes: Mapping[str, Outcome], spent: Mapping[str, tuple[float, int]]
 ) -> pd.DataFrame:
     """One row a table: what became of it, in a word, in a sentence and in numbers."""
     import pandas as pd
@@ -177,9 +200,7 @@ def _status(
     rows = []
     for name in names:
         row: dict[str, Any] = {"dataset": name, "status": FAILED, "rung": None, "sentence": "interrupted before it"}
-        if name in refused:
-            row["sentence"] = refused[name]
-        elif name in outcomes:
+        if name in outcomes:
             found = outcomes[name]
             numbers = {f.code.replace("-", "_"): f.value for f in found.checks}
             bad = "; ".join(f.message for f in found.checks if f.status != "pass")
@@ -226,13 +247,15 @@ def assemble(
         z[k, ..., :own] = outcome.flat[..., :own]
     stats = {n: np.stack([o.stats[n] for o in found]) for n in found[0].stats} if found else {}
     posterior = xr.Dataset(variables, coords=coords)
+    posterior = posterior.assign_coords({d: np.arange(n) for d, n in posterior.sizes.items() if d not in coords})
+    numbered = {**coords, "coordinate": np.arange(width)}
     shared = {n for info in infos.values() for n in info["reported"]}
     tree = xr.DataTree.from_dict(
         {
             "posterior": posterior,
             "headline": posterior[[n for n in variables if n in shared]],
             "unconstrained_posterior": xr.Dataset(
-                {"z": (("dataset", "chain", "draw", "coordinate"), z)}, coords=coords
+                {"z": (("dataset", "chain", "draw", "coordinate"), z)}, coords=numbered
             ),
             "sample_stats": xr.Dataset({n: (("dataset", "chain", "draw"), v) for n, v in stats.items()}, coords=coords),
         }
@@ -279,7 +302,7 @@ def _info_of(
 ) -> dict[str, Any]:
     """What the table's own fit says of itself."""
     model, runs = task.model, task.model.runs
-    settings = Settings(CHAINS, DRAWS, 0, 0.0, seed)
+    settings = Settings(CHAINS, DRAWS, seed=seed)
     info = fit_info(model, task.design, prob=prob, sampler=outcome.rung, settings=settings)
     info["settings"] |= BARS
     hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
@@ -296,6 +319,7 @@ def _info_of(
         "levels": {g.column: list(g.levels) for g in model.groupings}
         | {c: list(runs.labels(c)[1]) for c in sorted({p.over for p in model.law.parameters if p.over})},
         "coordinates": _coordinate_labels(task),
+        "fingerprint": task.fingerprint,
         "columns": [*runs.columns],
     }
 

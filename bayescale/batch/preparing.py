@@ -31,6 +31,11 @@ class Task:
     design: tuple[Finding, ...]
 
     @property
+    def fingerprint(self) -> str:
+        """The table, the seed and the options in 16 digits: what its draws depend on."""
+        return self.key.tobytes().hex()
+
+    @property
     def shape(self) -> tuple:
         """What the compiled program depends on: tables of the same shape share it."""
         rows = len(next(iter(self.padded.data["responses"].values()))["y"])
@@ -67,7 +72,8 @@ def _with_padded_levels(model: Model) -> Model:
 
 def _key(seed: int, model: Model) -> np.ndarray:
     """Two 32-bit numbers from the seed and the table's own numbers: neither its name nor its neighbours matter."""
-    digest = hashlib.sha256(f"{seed} {model.law.digest()} {model.noise}".encode())
+    groups = [g.column for g in model.groupings]
+    digest = hashlib.sha256(f"{seed} {model.law.digest()} {model.noise} {groups} {model.options}".encode())
     for path, values in _leaves(model.data):
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(values).tobytes())

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from bayescale.errors import BayescaleError
 
-#: 0 done · 2 wrong usage · 3 bad input or a question that cannot be answered · 4 not converged · 130 interrupted.
-OK, USAGE, INPUT, NOT_CONVERGED, INTERRUPTED = 0, 2, 3, 4, 130
+#: 0 done · 2 wrong usage · 3 bad input or a question that cannot be answered · 4 not converged · 5 part of a batch
+#: failed · 130 interrupted.
+OK, USAGE, INPUT, NOT_CONVERGED, PARTLY, INTERRUPTED = 0, 2, 3, 4, 5, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,8 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; on 2 and 3 with `--json`, the error is one document on stdout."""
+    from bayescale.cli import many
     from bayescale.cli.app import app
 
+    del many  # its commands are entered into the app when it is imported
     wants_json = "--json" in arguments
     try:
         code = app(arguments, standalone_mode=not wants_json, prog_name="bayescale")

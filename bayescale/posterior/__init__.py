@@ -18,6 +18,8 @@ from bayescale.posterior.tree import (
     headline_of,
     level_log_likelihood,
     make_tree,
+    prior_draws,
+    replicate,
     reported_names,
     variable_dims,
 )
@@ -44,6 +46,8 @@ __all__ = [
     "load_fit",
     "make_tree",
     "model_of",
+    "prior_draws",
+    "replicate",
     "reported_names",
     "summarise",
     "variable_dims",

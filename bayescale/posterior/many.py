@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayescale.errors import FitError, Note, nearest
-from bayescale.posterior.fit import Fit
+from bayescale.posterior.fit import Fit, summarise
 from bayescale.posterior.tree import SLASH, constant_of
 from bayescale.runs import Runs
 
@@ -79,11 +79,23 @@ class Batch(Fit):
         """Every reported quantity of every sampled table, indexed by data set and quantity."""
         import pandas as pd
 
-        frames = {name: self[name].summary(prob) for name in self.names}
-        made = pd.concat(list(frames.values()), keys=list(frames), names=["dataset", "quantity"])
+        prob = self.prob if prob is None else prob
+        headline = self.tree["headline"].to_dataset()
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for variable in headline.data_vars:
+            if headline[variable].ndim == 3:  # a number a draw: all tables at once
+                there = [n for n in self.names if variable in self.info["datasets"][n]["reported"]]
+                found = summarise(headline[variable].sel(dataset=there).to_numpy(), prob)
+                rows |= {(n, str(variable)): q.__dict__ for n, q in zip(there, found, strict=True)}
+        if any(v.ndim > 3 for v in headline.data_vars.values()):
+            rows |= {(n, q): v.__dict__ for n in self.names for q, v in self[n].quantities(prob).items()}
+        index = pd.MultiIndex.from_tuples(list(rows), names=["dataset", "quantity"])
+        made = pd.DataFrame(list(rows.values()), index=index).astype(float)
+        order = {n: k for k, n in enumerate(self.names)}
+        made = made.sort_index(level="dataset", key=lambda x: x.map(order), sort_remaining=False, kind="stable")
         certified = {*self.certified}
         made.insert(0, "certified", [name in certified for name, _ in made.index])
-        made.attrs["prob"] = self.prob if prob is None else prob
+        made.attrs["prob"] = prob
         return made
 
     def each(self, verb: Callable[..., Any], *arguments: Any, **options: Any) -> Answers:

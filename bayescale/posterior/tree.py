@@ -59,8 +59,8 @@ def make_tree(model: Model, flat: np.ndarray, stats: Mapping[str, np.ndarray], r
     rows = len(model.runs)
     posterior = _parameters(model, out, shape)
     thin = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTIVE_DRAWS)).astype(int))
-    replicated = _replicate(model, out, rng, _thinned(shape, thin))
-    prior = evaluate_draws(model, _prior_draws(model, rng))
+    replicated = replicate(model, out, rng, _thinned(shape, thin))
+    prior = evaluate_draws(model, prior_draws(model, rng, PRIOR_DRAWS))
     every = np.arange(PRIOR_DRAWS)
     groups = {
         "posterior": posterior,
@@ -80,7 +80,7 @@ def make_tree(model: Model, flat: np.ndarray, stats: Mapping[str, np.ndarray], r
         ),
         "prior": _parameters(model, prior, (1, PRIOR_DRAWS)),
         "prior_predictive": xr.Dataset(
-            {name: (("chain", "draw", "row"), v) for name, v in _replicate(model, prior, rng, every[None]).items()}
+            {name: (("chain", "draw", "row"), v) for name, v in replicate(model, prior, rng, every[None]).items()}
         ),
         "observed_data": _observed(model),
         "constant_data": _constant(model),
@@ -129,9 +129,9 @@ def _thinned(shape: tuple[int, int], thin: np.ndarray) -> np.ndarray:
     return np.arange(chains)[:, None] * draws + thin[None, :]
 
 
-def _prior_draws(model: Model, rng: np.random.Generator) -> np.ndarray:
-    """Flat vectors from the prior; the intercepts' width is their spread."""
-    flat = rng.standard_normal((PRIOR_DRAWS, model.structure.dimension))
+def prior_draws(model: Model, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Flat vectors from the prior, shape (count, dimension); the intercepts' width is their spread."""
+    flat = rng.standard_normal((count, model.structure.dimension))
     if model.structure.intercepts:
         values = evaluate_draws(model, flat)["values"]
         start = model.structure.coordinates.dimension
@@ -177,7 +177,7 @@ def axis_labels(model: Model) -> dict[str, tuple]:
     return labels
 
 
-def _replicate(
+def replicate(
     model: Model, out: Mapping[str, Any], rng: np.random.Generator, take: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Responses as the model would have produced them at the same rows, groups included, shape (chains, kept, rows)."""

@@ -62,7 +62,7 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
         return lines
     quantities = fit.quantities()
     lines.append(f"{fit.prob:.0%} {fit.interval_kind()} intervals (equal-tailed)")
-    for name in _headlined(fit):
+    for name in headlined(fit):
         q, d = quantities[name], fit.law.derived.get(name)
         digits = max(3, decimals_for(q.mcse_mean))
         meaning = d.meaning if d else fit.law.parameter(name).meaning
@@ -75,7 +75,7 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
     return lines
 
 
-def _headlined(fit: Fit) -> list[str]:
+def headlined(fit: Fit) -> list[str]:
     """The derived exponents where the law has them, else its parameters."""
     known = fit.tree["headline"].data_vars
     names = [n for n in ("a",) if n in fit.law.derived and n in known]

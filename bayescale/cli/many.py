@@ -1,0 +1,174 @@
+"""The commands that fit many tables: a batch, and a calibration."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayescale.cli.app import (
+    Column,
+    DropMissing,
+    Flops,
+    Json,
+    LawName,
+    LossUnit,
+    Prob,
+    Source,
+    Unit,
+    Where,
+    _budgets,
+    _document,
+    _read,
+    _say,
+    app,
+)
+from bayescale.cli.values import numbers, pairs
+from bayescale.errors import BayescaleError, FitError, NotConverged
+
+#: Rows of the table of results that a person is shown; the rest is in the store and in `--json`.
+SHOWN = 40
+
+
+@app.command()
+def batch(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files or data sets; or one, with --by.")],
+    by: Annotated[
+        str | None, typer.Option("--by", help="Fit the law to the rows of every value of this column.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Folder for the results, written as they are reached.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a store that exists.")] = False,
+    law: LawName = "chinchilla",
+    noise: Annotated[str, typer.Option(help="student_t, normal or laplace.")] = "student_t",
+    group: Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    prob: Prob = 0.9,
+    flops: Flops = None,
+    where: Where = None,
+    drop_missing: DropMissing = False,
+    loss_unit: LossUnit = None,
+    column: Column = None,
+    unit: Unit = None,
+    fix: Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")] = None,
+    tie: Annotated[list[str] | None, typer.Option("--tie", help="Two equal parameters: alpha=beta.")] = None,
+    prior: Annotated[list[str] | None, typer.Option("--prior", help="A prior: 'alpha=normal(.35,.02)'.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")] = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
+) -> None:
+    """Fit one law to many tables: every result certified, or marked."""
+    from bayescale.batch import fit_many
+    from bayescale.cli import INTERRUPTED, PARTLY
+    from bayescale.tables.many import batch_document, batch_lines, write_store
+
+    if store is not None and Path(store).exists() and any(Path(store).iterdir()) and not resume:
+        raise FitError(f"the store {store} exists", code="BS-U002", file=store, remedy="Add --resume to go on with it.")
+    reading = dict(
+        where=where,
+        drop_missing=drop_missing,
+        loss_unit=loss_unit,
+        columns=pairs("--column", column),
+        units=pairs("--unit", unit),
+    )
+    tables, unread = _tables(sources, by, law, reading)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)
+        made = fit_many(
+            law,
+            tables,
+            seed=seed,
+            noise=noise,
+            group=group,
+            prob=prob,
+            flops=_budgets(flops),
+            fix=numbers("--fix", fix),
+            tie=list(pairs("--tie", tie).items()),
+            priors=pairs("--prior", prior),
+            workers=workers,
+            store=store,
+            progress=False if quiet or json else None,
+        )
+    if store is not None:
+        write_store(made, store, unread)
+    if json:
+        _document(batch_document(made, unread))
+    else:
+        _say(batch_lines(made, unread, SHOWN))
+        if store is not None and not quiet:
+            _say(["", f"Next: {store} holds the posterior in parts, status.csv and summary.csv"], style="dim", err=True)
+    if made.info["interrupted"]:
+        raise typer.Exit(INTERRUPTED)
+    if unread or not made.converged:
+        raise typer.Exit(PARTLY)
+
+
+def _tables(sources: list[str], by: str | None, law: str, reading: dict) -> tuple[dict, dict[str, str]]:
+    """The tables by name, and why others could not be read: one that cannot does not stop the rest."""
+    if by is not None:
+        if len(sources) != 1:
+            raise BayescaleError("--by takes one source", code="BS-U001", remedy="Give one file, or leave --by out.")
+        return _split(_read(sources[0], law, **reading), by), {}
+    tables, unread = {}, {}
+    for source in sources:
+        name = source if source not in tables else f"{source} (again)"
+        try:
+            tables[name] = _read(source, law, **reading)
+        except BayescaleError as error:
+            if error.code.startswith(("BS-U", "BS-L")) or len(sources) == 1:
+                raise
+            unread[name] = str(error)
+    if not tables:
+        raise BayescaleError("none of the sources could be read", code="BS-R040", remedy="; ".join(unread.values()))
+    return tables, unread
+
+
+def _split(runs, column: str) -> dict:
+    """The rows of every value of a column, as tables of their own."""
+    from dataclasses import replace
+
+    index, levels = runs.labels(column)
+    return {
+        level: replace(runs, frame=runs.frame[index == k], source=f"{runs.source}[{column}={level}]")
+        for k, level in enumerate(levels)
+    }
+
+
+@app.command()
+def calibrate(
+    source: Source,
+    law: LawName = "chinchilla",
+    simulations: Annotated[int, typer.Option("--simulations", help="Simulated tables.")] = 1000,
+    noise: Annotated[str, typer.Option(help="student_t, normal or laplace.")] = "student_t",
+    group: Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")] = "auto",
+    simulate_noise: Annotated[
+        str | None, typer.Option("--simulate-noise", help="Simulate with another noise than is fitted.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    loss_unit: LossUnit = None,
+    column: Column = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+) -> None:
+    """Is the computation right? Ranks of truths among posteriors of simulated tables, at this table's design."""
+    from bayescale.calibration import calibrate as calibrate_law
+    from bayescale.tables.many import calibration_lines
+
+    runs = _read(source, law, loss_unit=loss_unit, columns=pairs("--column", column))
+    made = calibrate_law(
+        law,
+        runs,
+        simulations=simulations,
+        seed=seed,
+        noise=noise,
+        group=group,
+        simulate_noise=simulate_noise,
+        progress=False if quiet or json else None,
+    )
+    if json:
+        _document(made.to_json())
+    else:
+        _say(calibration_lines(made))

@@ -1,0 +1,85 @@
+"""Simulated tables, ranks of their truths, and bands that catch a wrong likelihood."""
+
+import json
+
+import numpy as np
+import pytest
+from worlds import chinchilla_world
+
+import bayescale as bs
+from bayescale.calibration import bands
+from bayescale.calibration.calibrating import RANKED
+
+DESIGN = chinchilla_world(24, 77)
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return bs.calibrate("chinchilla", DESIGN, simulations=60, seed=2, group="none", progress=False)
+
+
+def test_the_computation_is_calibrated(calibration):
+    """Bands of 99 % over all quantities: correct code fails with probability .01, and this seed does not."""
+    assert [f.message for f in calibration.findings if f.code == "ranks-uniform" and f.status != "pass"] == []
+    assert calibration.certified.mean() >= 0.95
+    assert {"a", "log N_opt", "loss at N_opt", "log-likelihood", "nu"} <= set(calibration.ranks)
+    coverage = calibration.coverage()
+    assert (np.abs(coverage["80%"] - 0.8) < 4 * coverage["80% mcse"]).all()
+    document = json.loads(json.dumps(calibration.to_json()))
+    assert document["status"] == calibration.status and "computation" in repr(calibration)
+
+
+def test_a_wrong_likelihood_is_caught():
+    wrong = bs.calibrate(
+        "chinchilla",
+        DESIGN,
+        simulations=60,
+        seed=3,
+        group="none",
+        noise="normal",
+        simulate_noise="laplace",  # its scale is not its standard deviation
+        progress=False,
+    )
+    bad = {f.name for f in wrong.findings if f.status == "fail"}
+    assert "sigma" in bad and "the posterior lies too high" in repr(wrong)
+
+
+def test_around_the_posterior_of_a_table():
+    fit = bs.fit("chinchilla", DESIGN, seed=0, group="none", draws=500)
+    found = bs.calibrate("chinchilla", DESIGN, simulations=30, seed=5, given=fit, progress=False)
+    assert found.status != "fail" and found.rows == 2 * len(DESIGN)
+
+
+def test_bands_hold_a_whole_curve_of_uniform_ranks():
+    """1,000 curves: the share outside is .05 ± .007; 4 errors of slack leave a false alarm of 6e-5."""
+    rng = np.random.default_rng(0)
+    lower, upper = bands.band(200, RANKED, 0.95)
+    outside = 0
+    for _ in range(1000):
+        shares = bands.curve(rng.integers(0, RANKED + 1, 200), RANKED)
+        outside += bool(((shares < lower) | (shares > upper)).any())
+    assert abs(outside / 1000 - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+@pytest.mark.parametrize("ranks", [np.arange(400) % 51, np.r_[np.zeros(60, int), np.arange(340) % 101]])
+def test_bands_catch_ranks_that_are_not_uniform(ranks):
+    lower, upper = bands.band(400, RANKED, 0.99)
+    shares = bands.curve(ranks, RANKED)
+    assert ((shares < lower) | (shares > upper)).any()
+
+
+def test_simulated_tables_have_the_truths_they_state():
+    made = bs.simulate("chinchilla", DESIGN, tables=200, seed=1, noise="normal", group="none", given={"sigma": 0.01})
+    N, D = (DESIGN.values(c) for c in ("params", "tokens"))
+    t = {k: v.to_numpy()[:, None] for k, v in made.truth.items()}
+    mean = t["E"] + t["A"] * N ** -t["alpha"] + t["B"] * D ** -t["beta"]
+    residual = np.log(np.stack([r.values("loss") for r in made.tables.values()]) / mean) / 0.01
+    count = residual.size
+    assert abs(residual.mean()) < 4 / np.sqrt(count) and abs(residual.var() - 1) < 4 * np.sqrt(2 / count)
+    again = bs.simulate("chinchilla", DESIGN, tables=200, seed=1, noise="normal", group="none", given={"sigma": 0.01})
+    assert again.truth.equals(made.truth)
+
+
+def test_a_design_without_a_response():
+    made = bs.simulate("chinchilla", {"params": [1e8, 1e9, 2e9], "tokens": [1e10, 2e10, 4e10]}, tables=2, group="none")
+    assert all((r.values("loss") > 0).all() and len(r) == 3 for r in made.tables.values())
