@@ -254,9 +254,10 @@ def _rank(truth: float, draws: np.ndarray, rng: np.random.Generator) -> int:
 def _shape(ranks: np.ndarray) -> str:
     """In words, how ranks are not uniform."""
     low, high = float((ranks < RANKED / 4).mean()), float((ranks > 3 * RANKED / 4).mean())
-    if low + high > 0.55:
+    ends = low + high - 0.5
+    if abs(low - high) > abs(ends):
+        side = "low: the posterior lies too high" if low > high else "high: the posterior lies too low"
+        return f"lean {side} ({max(low, high):.0%} in one outer quarter)"
+    if ends > 0:
         return f"pile up at the ends ({low + high:.0%} in the outer quarters): the intervals are too narrow"
-    if low + high < 0.45:
-        return f"pile up in the middle ({low + high:.0%} in the outer quarters): the intervals are too wide"
-    side = "low: the posterior lies too high" if low > high else "high: the posterior lies too low"
-    return f"lean {side} ({max(low, high):.0%} in one outer quarter)"
+    return f"pile up in the middle ({low + high:.0%} in the outer quarters): the intervals are too wide"
