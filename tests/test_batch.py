@@ -122,7 +122,7 @@ def test_groups_of_different_sizes_share_a_program(tmp_path):
 def test_side_by_side_as_on_an_accelerator(tables, monkeypatch):
     law = find_law("chinchilla")
     tasks = [prepare(n, t, law, 4, {}, OPTIONS) for n, t in tables.items() if n != "larger"]
-    drawn = ladder._by_ensemble(tasks[:3], ladder.PLANS[0], "float64", lanes=4)
+    drawn = ladder._by_ensemble(tasks[:3], ladder.RUNGS[0].plan, "float64", lanes=4)
     assert len(drawn) == 3
     for task, found in zip(tasks, drawn, strict=False):
         outcome = ladder._outcome(task, "side by side", found, {task.name: (1e22,)}, 0.0, "float64")
@@ -136,7 +136,7 @@ def test_single_precision(tables):
     for name, table in {"quiet": chinchilla_world(24, 33, sigma=2e-4), "loud": tables["small-1"]}.items():
         task = prepare(name, table, law, 4, {}, OPTIONS)
         for precision in ("float32", "float64"):
-            (found,) = ladder._by_ensemble([task], ladder.PLANS[0], precision, 1)
+            (found,) = ladder._by_ensemble([task], ladder.RUNGS[0].plan, precision, 1)
             outcome = ladder._outcome(task, "alone", found, {name: (1e22,)}, 0.0, precision)
             status = {f.code: f.status for f in outcome.checks}
             means[precision] = outcome.values["alpha"].mean(), outcome.values["alpha"].std() / 20  # 400 effective draws

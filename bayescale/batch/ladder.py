@@ -31,14 +31,26 @@ DIVERGENT = 1e-3
 #: In single precision the noise on the log scale must not be smaller: the residuals have about 1e-7 of rounding.
 LEAST_NOISE = 1e-3
 
-#: The rungs. The first is what most tables need; each next one costs about five times more.
-PLANS = (
-    Plan(chains=4, phases=(30, 50), draws=400, target=0.88, longest=12),
-    Plan(chains=8, phases=(60, 100, 140), draws=800, target=0.95, longest=32),
-    Plan(chains=16, phases=(100, 150, 250), draws=1600, target=0.98, longest=64),
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder: how to sample, and how many times over with other random numbers, all draws pooled."""
+
+    name: str
+    plan: Plan | Settings
+    repeats: int = 1
+
+
+_FIRST = Plan(chains=4, phases=(30, 50), draws=400, target=0.88, longest=12)
+#: The first rung is what most tables need, the second is four of it, with the same program: chains that were only too
+#: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
+RUNGS = (
+    Rung("ensemble 1", _FIRST),
+    Rung("ensemble 1 × 4", _FIRST, repeats=4),
+    Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 140), draws=800, target=0.95, longest=32)),
+    Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 250), draws=1600, target=0.98, longest=64)),
+    Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)),
 )
-#: The last rung: NUTS, one table at a time.
-NUTS = Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)
 
 #: Tables that one call of a compiled program takes where it runs on an accelerator; on CPUs every thread takes one.
 LANES = 256
@@ -79,15 +91,14 @@ def climb(
     `report` hears of each attempt and whether it was the table's last.
     """
     pending = list(tasks)
-    rungs: list[tuple[str, Plan | Settings, str]] = [(f"ensemble {k}", p, precision) for k, p in enumerate(PLANS, 1)]
+    steps = [(rung, "float64") for rung in RUNGS]
     if precision == "float32":
-        rungs.insert(1, (*rungs[0][:2], "float64"))
-    rungs.append(("nuts", NUTS, "float64"))
-    for k, (name, plan, kind) in enumerate(rungs):
+        steps.insert(0, (RUNGS[0], "float32"))
+    for k, (rung, kind) in enumerate(steps):
         failed: list[Task] = []
-        for outcomes in _run(pending, name, plan, kind, budgets, workers):
+        for outcomes in _run(pending, rung, kind, budgets, workers):
             for outcome in outcomes:
-                final = outcome.certified or k == len(rungs) - 1
+                final = outcome.certified or k == len(steps) - 1
                 report(outcome, final)
                 if final:
                     yield outcome
@@ -98,8 +109,7 @@ def climb(
 
 def _run(
     tasks: Sequence[Task],
-    rung: str,
-    plan: Plan | Settings,
+    rung: Rung,
     precision: str,
     budgets: Mapping[str, Sequence[float]],
     workers: int | None,
@@ -108,7 +118,7 @@ def _run(
     import jax
 
     on_cpu = jax.default_backend() == "cpu"
-    lanes = 1 if on_cpu or isinstance(plan, Settings) else LANES
+    lanes = 1 if on_cpu or isinstance(rung.plan, Settings) else LANES
     by_shape: dict[tuple, list[Task]] = {}
     for task in tasks:
         by_shape.setdefault(task.shape, []).append(task)
@@ -116,14 +126,15 @@ def _run(
 
     def work(chunk: Sequence[Task]) -> list[Outcome]:
         began = time.perf_counter()
-        if isinstance(plan, Settings):
-            return [_by_nuts(task, plan, budgets, rung) for task in chunk]
-        drawn = _by_ensemble(chunk, plan, precision, lanes)
+        if isinstance(rung.plan, Settings):
+            return [_by_nuts(task, rung.plan, budgets, rung.name) for task in chunk]
+        parts = [_by_ensemble(chunk, rung.plan, precision, lanes, k) for k in range(rung.repeats)]
+        drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
-        return [_outcome(t, rung, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
+        return [_outcome(t, rung.name, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
 
     # NUTS takes a thread a chain itself; an accelerator is kept busy by two chunks, one being checked on the host.
-    threads = 1 if isinstance(plan, Settings) else (workers or _cores()) if on_cpu else 2
+    threads = 1 if isinstance(rung.plan, Settings) else (workers or _cores()) if on_cpu else 2
     pool = ThreadPoolExecutor(threads)
     waiting: set[Future] = set()
     queue = iter(chunks)
@@ -152,13 +163,15 @@ def _next(queue: Iterator[Sequence[Task]]) -> list[Sequence[Task]]:
     return [] if found is None else [found]
 
 
-def _by_ensemble(chunk: Sequence[Task], plan: Plan, precision: str, lanes: int) -> list[dict[str, Any]]:
-    """The ensemble's draws for tables of one shape."""
+def _by_ensemble(
+    chunk: Sequence[Task], plan: Plan, precision: str, lanes: int, repeat: int = 0
+) -> list[dict[str, Any]]:
+    """The ensemble's draws for tables of one shape; `repeat` numbers what is drawn once more."""
     import jax
 
     structure = chunk[0].padded.structure
     program: Callable[..., Any] = ensemble_program(structure, plan)
-    arguments = [(t.padded.data, t.key) for t in chunk]
+    arguments = [(t.padded.data, t.key + np.uint32(repeat)) for t in chunk]
     single = nullcontext() if precision == "float32" else double_precision()
     with single:
         if lanes == 1:
@@ -173,6 +186,14 @@ def _by_ensemble(chunk: Sequence[Task], plan: Plan, precision: str, lanes: int) 
     if lanes == 1:
         return [found]
     return [jax.tree.map(lambda x, k=k: x[k], found) for k in range(len(chunk))]
+
+
+def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The chains of several runs of an ensemble on one table."""
+    import jax
+
+    pooled = jax.tree.map(lambda *x: np.concatenate(x) if np.ndim(x[0]) else np.sum(x), *parts)
+    return {**pooled, "potentials": parts[0]["potentials"]}
 
 
 def _by_nuts(task: Task, settings: Settings, budgets: Mapping[str, Sequence[float]], rung: str) -> Outcome:

@@ -91,11 +91,16 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, np.ndarr
 def effect_parts(task: Task, flat: np.ndarray) -> dict[str, np.ndarray]:
     """The effects of every grouping in flat vectors of the padded model, levels that pad left out."""
     parts, start = {}, task.padded.structure.coordinates.dimension
-    sizes = zip(task.model.structure.intercepts, task.padded.structure.sizes[1:], strict=True)
-    for i, size in sizes:
+    for i, size in zip(task.model.structure.intercepts, task.padded.structure.sizes[1:], strict=True):
         parts[i.site] = flat[..., start : start + len(i.grouping.levels)]
         start += size
     return parts
+
+
+def unpadded(task: Task, flat: np.ndarray) -> np.ndarray:
+    """Flat vectors of the table's own model from those of its padded model."""
+    own = task.model.structure.coordinates.dimension
+    return np.concatenate([flat[..., :own], *effect_parts(task, flat).values()], axis=-1)
 
 
 def names_of(tables: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:

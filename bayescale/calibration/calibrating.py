@@ -175,9 +175,11 @@ def calibrate(
             name = outcome.task.name
             position = positions[name]
             step = outcome.flat.shape[0] * outcome.flat.shape[1] // RANKED
-            drawn = _quantities(outcome.task.padded, outcome.flat.reshape(-1, outcome.flat.shape[-1])[::step], budget)
+            drawn = ranked_quantities(
+                outcome.task.padded, outcome.flat.reshape(-1, outcome.flat.shape[-1])[::step], budget
+            )
             truth = _truth_of(made.model, outcome.task.model, made.flat[position])
-            true = {q: float(v[0]) for q, v in _quantities(outcome.task.model, truth[None], budget).items()}
+            true = {q: float(v[0]) for q, v in ranked_quantities(outcome.task.model, truth[None], budget).items()}
             ranked = [q for q in drawn if np.ptp(drawn[q]) > 0 and np.isfinite(true[q])]
             ranks[name] = {q: _rank(true[q], drawn[q], rng) for q in ranked}
             certified[name] = outcome.certified
@@ -206,7 +208,7 @@ def _joined(runs: Runs, table: Runs) -> Runs:
     return replace(table, frame=frame, rows_read=len(frame))
 
 
-def _quantities(model: Model, flat: np.ndarray, budget: float) -> dict[str, np.ndarray]:
+def ranked_quantities(model: Model, flat: np.ndarray, budget: float) -> dict[str, np.ndarray]:
     """What is ranked, for flat vectors of a model: scalars by name, each of shape (samples,)."""
     import jax
     import jax.numpy as jnp

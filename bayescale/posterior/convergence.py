@@ -44,9 +44,14 @@ def diagnose(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return shrinkage, _effective(scores), ess_tail(x)
 
 
+def ess_mean(x: np.ndarray) -> np.ndarray:
+    """Effective number of draws for the mean of the draws as they are, without ranks."""
+    return _effective(_split(x))
+
+
 def mcse_mean(x: np.ndarray) -> np.ndarray:
     """Monte Carlo standard error of the mean."""
-    return np.std(x, axis=(-2, -1), ddof=1) / np.sqrt(_effective(_split(x)))
+    return np.std(x, axis=(-2, -1), ddof=1) / np.sqrt(ess_mean(x))
 
 
 def mcse_quantile(x: np.ndarray, prob: float) -> np.ndarray:

@@ -14,18 +14,21 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 import bayescale as bs
-from bayescale.model import build_model
+from bayescale.batch.ladder import Outcome, climb
+from bayescale.batch.preparing import prepare, unpadded
+from bayescale.laws import find_law
 from bayescale.narrowness import examine, widened
 from bayescale.posterior import evaluate_draws
-from bayescale.sampling import Settings, sampler_named
 
 PROBS = (0.8, 0.95)
+QUANTITIES = ("alpha", "beta", "a", "E", "L10")
 #: noise: (family, scale); groups: column → sd of its effects on log loss.
 TRUTHS = {
     "normal": (("normal", 0.0045), {}),
@@ -90,54 +93,72 @@ def loss_at(p, N, D):
     return p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"]
 
 
-def one(rows: int, truth: str, seed: int, group: str = "auto", noise: str = "student_t") -> dict:
-    """The outcome of one table."""
-    rng = np.random.default_rng([seed, rows, *truth.encode()])
-    runs, p = simulate(design(rows), truth, rng)
-    model = build_model("chinchilla", runs, noise=noise, group=group)
-    _, sample = sampler_named("nuts")
-    drawn, seconds = None, time.perf_counter()
-    for accept in (0.95, 0.98, 0.99):
-        drawn = sample(
-            model,
-            Settings(draws=750, warmup=500, target_accept=accept, seed=seed),
-            start=drawn.start if drawn else None,
-        )
-        if not drawn.stats["diverging"].any():
-            break
-    assert drawn is not None
-    model = drawn.start.model
-    flat = drawn.flat.reshape(-1, drawn.flat.shape[-1])
-    optimum = target(p, 10 * runs.values("flops").max())
+def outcomes(cell: str, seeds: range, noise: str, group: str | list[str]) -> Iterator[tuple[Outcome, dict]]:
+    """The sampled tables of a cell as they are reached, with their truths; every table climbs the batch's ladder."""
+    truth, _, rows = cell.rpartition("-")
+    options = dict(noise=noise, group=group, fix=None, tie=(), priors={}, references=None)
+    tasks, truths = [], {}
+    for seed in seeds:
+        rng = np.random.default_rng([seed, int(rows), *truth.encode()])
+        runs, truths[str(seed)] = simulate(design(int(rows)), truth, rng)
+        tasks.append(prepare(str(seed), runs, find_law("chinchilla"), seed, {}, options))
+    budgets = {t.name: () for t in tasks}
+    for found in climb(tasks, budgets=budgets, precision="float64", workers=None, report=lambda outcome, final: None):
+        yield found, truths[found.task.name]
 
-    def quantities(flat):
-        values = evaluate_draws(model, flat)["values"]
-        known = {n: v for n, v in values.items() if v.ndim == 1}
-        return known | {"L10": loss_at(known, *optimum)}
 
-    own = quantities(flat)
+def quantities(outcome: Outcome, flat: np.ndarray) -> dict[str, np.ndarray]:
+    """Parameters, derived quantities and the loss at the optimum of ten times the largest budget, true or not."""
+    values = evaluate_draws(outcome.task.model, flat)["values"]
+    return {n: v for n, v in values.items() if v.ndim == 1}
+
+
+def judged(outcome: Outcome, p: dict[str, float]) -> dict:
+    """The outcome of one table: its own intervals, the headline's, and the alarms."""
+    model, began = outcome.task.model, time.perf_counter()
+    flat = unpadded(outcome.task, outcome.flat).reshape(-1, model.structure.dimension)
+    seed, optimum = int(outcome.task.name), target(p, 10 * model.runs.values("flops").max())
+
+    def known(flat):
+        made = quantities(outcome, flat)
+        return made | {"L10": loss_at(made, *optimum)}
+
+    own = headline = known(flat)
     found = examine(model, flat, own, seed=seed)
     source = "posterior"
-    headline = own
     if found.failed:
         source = "none" if found.widen_by is None else "sandwich"
         if found.widen_by is not None and found.line is not None:
-            headline = quantities(widened(found.line, flat, found.widen_by, seed))
-    result = {
+            headline = known(widened(found.line, flat, found.widen_by, seed))
+    return {
         "seed": seed,
-        "divergences": int(drawn.stats["diverging"].sum()),
+        "certified": outcome.certified,
+        "rung": outcome.rung,
         "alarms": [f.code for f in found.findings if f.status == "fail"],
         "source": source,
-        "seconds": time.perf_counter() - seconds,
-        "intervals": {},
+        "seconds": outcome.seconds + time.perf_counter() - began,
+        "intervals": {
+            name: {
+                "truth": float(p[name]),
+                "own": {p: ends_of(own[name], p) for p in PROBS},
+                "headline": {p: ends_of(headline[name], p) for p in PROBS},
+            }
+            for name in QUANTITIES
+        },
     }
-    for name in ("alpha", "beta", "a", "E", "L10"):
-        result["intervals"][name] = {
-            "truth": float(p[name]),
-            "own": {p: ends_of(own[name], p) for p in PROBS},
-            "headline": {p: ends_of(headline[name], p) for p in PROBS},
-        }
-    return result
+
+
+def oracle(cell: str, seeds: range) -> dict[str, dict[str, float]]:
+    """Widths of 95 % intervals of the model that made the tables: its noise, and its groups alone."""
+    truth = cell.rpartition("-")[0]
+    (family, _), groups = TRUTHS[truth]
+    widths: dict[str, dict[str, float]] = {}
+    for found, p in outcomes(cell, seeds, "student_t" if family == "t4" else family, list(groups) or "none"):
+        flat = unpadded(found.task, found.flat).reshape(-1, found.task.model.structure.dimension)
+        made = quantities(found, flat)
+        made |= {"L10": loss_at(made, *target(p, 10 * found.task.model.runs.values("flops").max()))}
+        widths[found.task.name] = {n: float(np.ptp(ends_of(made[n], 0.95))) for n in QUANTITIES}
+    return widths
 
 
 def ends_of(x: np.ndarray, prob: float) -> list[float]:
@@ -151,7 +172,7 @@ def summary(cell: str, results: list[dict]) -> dict:
     alarms = [bool(r["alarms"]) for r in results]
     made["alarm"] = float(np.mean(alarms))
     made["alarms"] = {c: float(np.mean([c in r["alarms"] for r in results])) for r in results for c in r["alarms"]}
-    made["divergent"] = float(np.mean([r["divergences"] > 0 for r in results]))
+    made["certified"] = float(np.mean([r["certified"] for r in results]))
     made["none"] = float(np.mean([r["source"] == "none" for r in results]))
     for kind in ("own", "headline"):
         for name in results[0]["intervals"]:
@@ -164,6 +185,10 @@ def summary(cell: str, results: list[dict]) -> dict:
                     "mcse": float(np.sqrt(max(inside * (1 - inside), 1e-4) / len(rows))),
                     "width": float(np.median([high - low for _, low, high in rows])),
                 }
+    if results and "oracle" in results[0]:
+        for name in QUANTITIES:
+            ratios = [np.ptp(r["intervals"][name]["headline"][0.95]) / r["oracle"][name] for r in results]
+            made[f"headline {name}"]["width over the oracle's"] = float(np.median(ratios))
     return made
 
 
@@ -174,17 +199,21 @@ def main() -> None:
     parser.add_argument("--group", default="auto")
     parser.add_argument("--noise", default="student_t")
     parser.add_argument("--cell", action="append", help="as normal-240; by default every truth and size")
+    parser.add_argument("--oracle", action="store_true", help="fit the model that made the tables too, for its widths")
     parser.add_argument("--out", default="coverage.json")
     chosen = parser.parse_args()
     cells = chosen.cell or [f"{t}-{n}" for n in ROWS for t in TRUTHS]
-    document = {"group": chosen.group, "noise": chosen.noise, "cells": []}
+    document = {"group": chosen.group, "noise": chosen.noise, "first": chosen.first, "cells": []}
     for cell in cells:
-        truth, _, rows = cell.rpartition("-")
+        seeds = range(chosen.first, chosen.first + chosen.tables)
         results = []
-        for seed in range(chosen.first, chosen.first + chosen.tables):
-            results.append(one(int(rows), truth, seed, chosen.group, chosen.noise))
-            if sys.stderr.isatty() or (seed + 1) % 50 == 0:
+        for found, p in outcomes(cell, seeds, chosen.noise, chosen.group):
+            results.append(judged(found, p))
+            if sys.stderr.isatty() or len(results) % 50 == 0:
                 print(f"\r{cell}: {len(results)} of {chosen.tables}", end="", file=sys.stderr, flush=True)
+        if chosen.oracle:
+            widths = oracle(cell, seeds)
+            results = [{**r, "oracle": widths[str(r["seed"])]} for r in results]
         made = summary(cell, results)
         document["cells"].append(made)
         print(f"\n{cell}: alarm {made['alarm']:.3f} {made['alarms']}", flush=True)
@@ -193,6 +222,11 @@ def main() -> None:
                 found = {n: made[f"{kind} {n}"][prob] for n in ("alpha", "a", "L10")}
                 told = "  ".join(f"{n} {f['coverage']:.3f} ({f['width']:.3g})" for n, f in found.items())
                 print(f"  {kind:8} {prob:4} {told}", flush=True)
+        if chosen.oracle:
+            ratios = {n: made[f"headline {n}"]["width over the oracle's"] for n in ("alpha", "a", "L10")}
+            print(
+                "  95 % widths over the oracle's: " + ", ".join(f"{n} {r:.2f}" for n, r in ratios.items()), flush=True
+            )
         Path(chosen.out).write_text(json.dumps(document, indent=1) + "\n")
 
 

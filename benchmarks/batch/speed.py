@@ -1,0 +1,183 @@
+"""Many tables: what a certified posterior costs, beside the ways people have.
+
+- fit_many, everything in: reading, doctor, ladder, checks, derived quantities;
+- NUTS of NumPyro on the same model, compiled once and mapped over tables one after the other (500 + 500 draws);
+- the same under vmap, where all tables wait for the longest trajectory;
+- MCMC.run in a loop, which compiles for every table;
+- the least-squares point with a converged bootstrap of 1,000 (bayescale's own baseline), scaled up from 100.
+
+Tables are simulated (`cells.py`), different ones for every count. Times are wall clock, compilation apart. What is
+compared is the time for 400 effective draws of the worst quantity, the median over tables.
+
+    python benchmarks/batch/speed.py [--counts 10 100 1000] [--cell 240 …] [--precision float64] [--peers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import bayescale as bs
+from bayescale.model import build_model, double_precision
+from bayescale.model.programs import load_numpyro
+from bayescale.posterior import convergence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import record
+from batch import cells
+
+WARMUP, DRAWS = 500, 500
+
+
+def many(cell: str, count: int, first: int, precision: str) -> dict:
+    """fit_many on new tables; a small batch before it has compiled what the first rungs need."""
+    tables = {str(s): cells.table(cell, first + s) for s in range(count)}
+    began, cpu = time.perf_counter(), time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bs.NotConverged)
+        batch = bs.fit_many("chinchilla", tables, group=cells.group(cell), precision=precision, progress=False)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    status = batch.status
+    return {
+        "tables": count,
+        "ms_a_table": 1e3 * seconds / count,
+        "cpu_ms_a_table": 1e3 * cpu / count,
+        "certified": len(batch.certified) / count,
+        "rungs": status["rung"].value_counts().to_dict(),
+        "min_ess": float(status["ess_bulk"].min()),
+        "median_ess": float(status["ess_bulk"].median()),
+        "ms_for_400": 1e3 * seconds / count * 400 / float(status["ess_bulk"].median()),
+        "gradients_a_table": float(status["gradients"].mean()),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def nuts_program(structure):
+    """NUTS on a table's data as one function: kept draws of the flat vector."""
+    load_numpyro()
+    import jax
+    from numpyro.infer.hmc import hmc
+
+    def run(data, key):
+        start, advance = hmc(potential_fn_gen=lambda data: lambda x: structure.potential(x, data), algo="NUTS")
+        state = start(
+            jax.numpy.zeros(structure.dimension),
+            WARMUP,
+            model_args=(data,),
+            rng_key=key,
+            dense_mass=True,
+            max_tree_depth=10,
+        )
+
+        def step(state, _):
+            state = advance(state, model_args=(data,))
+            return state, state.z
+
+        return jax.lax.scan(step, state, length=WARMUP + DRAWS)[1][WARMUP:]
+
+    return run
+
+
+def peers(cell: str, count: int, first: int) -> dict:
+    """The other ways, on the same tables."""
+    load_numpyro()
+    import jax
+
+    tables = [cells.table(cell, first + s) for s in range(count)]
+    models = [build_model("chinchilla", t, group=cells.group(cell)) for t in tables]
+    structure = models[0].structure
+    found = {}
+    with double_precision():
+        data = jax.tree.map(lambda *x: np.stack(x), *[m.data for m in models])
+        keys = jax.random.split(jax.random.key(0), count)
+        run = nuts_program(structure)
+        ways = {"nuts, mapped": lambda d, k: jax.lax.map(lambda a: run(*a), (d, k)), "nuts, vmap": jax.vmap(run)}
+        for name, way in ways.items():
+            began = time.perf_counter()
+            program = jax.jit(way).lower(data, keys).compile()
+            compiled_in, began = time.perf_counter() - began, time.perf_counter()
+            flat = np.asarray(program(data, keys))
+            found[name] = _entry(time.perf_counter() - began, flat, compiled_in)
+    found["MCMC.run in a loop"] = _looped(models[:5])
+    began = time.perf_counter()
+    for table in tables[:3]:
+        bs.least_squares("chinchilla", table, bootstrap=100)
+    found["Huber, bootstrap 1,000"] = {"ms_a_table": 10 * 1e3 * (time.perf_counter() - began) / 3}
+    return found
+
+
+def _looped(models) -> dict:
+    import jax
+    from numpyro.infer import MCMC, NUTS
+
+    flats, began = [], time.perf_counter()
+    for k, model in enumerate(models):
+        with double_precision():
+            chain = MCMC(
+                NUTS(model.numpyro_model, dense_mass=True), num_warmup=WARMUP, num_samples=DRAWS, progress_bar=False
+            )
+            chain.run(jax.random.key(k))
+            flats.append(np.asarray(chain.get_samples()["z"]))
+    return _entry(time.perf_counter() - began, np.stack(flats), None)
+
+
+def _entry(seconds: float, flat: np.ndarray, compiled_in: float | None) -> dict:
+    """What a way cost, from draws of shape (tables, draws, dimension) of one chain a table."""
+    size = convergence.ess_bulk(np.moveaxis(flat, -1, 1)[:, :, None]).min(axis=1)
+    each, median = 1e3 * seconds / len(flat), float(np.median(size))
+    return {
+        "tables": len(flat),
+        "ms_a_table": each,
+        "median_ess": median,
+        "min_ess": float(size.min()),
+        "ms_for_400": each * 400 / median,
+        "compile_s": compiled_in,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", nargs="*", type=int, default=[10, 100, 1000])
+    parser.add_argument("--cell", nargs="*", default=["240"])
+    parser.add_argument("--precision", default="float64")
+    parser.add_argument("--peers", type=int, default=0, help="tables that the other ways are timed on")
+    parser.add_argument("--out", type=Path, default=record.RESULTS / "batch_speed.json")
+    given = parser.parse_args()
+    import jax
+
+    document = {
+        "circumstances": record.circumstances() | {"device": str(jax.devices()[0])},
+        "precision": given.precision,
+        "cells": {},
+    }
+    for cell in given.cell:
+        began = time.perf_counter()
+        many(cell, 4, 900_000, given.precision)
+        document["cells"][cell] = {"compile_and_4_s": time.perf_counter() - began, "fit_many": []}
+        for k, count in enumerate(given.counts):
+            document["cells"][cell]["fit_many"].append(many(cell, count, 10_000 * (k + 1), given.precision))
+        if given.peers:
+            document["cells"][cell]["peers"] = peers(cell, given.peers, 10_000)
+        _print(cell, document["cells"][cell])
+        record.write(given.out, document)
+
+
+def _print(cell: str, entry: dict) -> None:
+    rows = [[f"fit_many, {m['tables']}", *_row(m), f"{m['certified']:.1%}"] for m in entry["fit_many"]]
+    rows += [[name, *_row(p), "not checked"] for name, p in entry.get("peers", {}).items()]
+    print(f"\ncell {cell}")
+    record.table(["way", "ms a table", "ms for 400 effective draws", "median of smallest ESS", "certified"], rows)
+
+
+def _row(entry: dict) -> list:
+    return [entry.get(k, "") for k in ("ms_a_table", "ms_for_400", "median_ess")]
+
+
+if __name__ == "__main__":
+    main()
