@@ -57,7 +57,7 @@ _PUBLIC = {
     "diagnostics": ("Diagnosis", "check", "doctor"),
     "inference": ("examined", "fit"),
     "batch": ("fit_many",),
-    "auditing": ("Audit", "Stability", "audit", "stability"),
+    "auditing": ("Audit", "Specifications", "Stability", "audit", "specifications", "stability"),
     "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
@@ -88,7 +88,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from bayescale.allocation import COSTS, Allocation, allocate
-    from bayescale.auditing import Audit, Stability, audit, stability
+    from bayescale.auditing import Audit, Specifications, Stability, audit, specifications, stability
     from bayescale.baseline import least_squares
     from bayescale.batch import fit_many
     from bayescale.calibration import Calibration, Simulated, calibrate, simulate

@@ -85,6 +85,7 @@ CODES: dict[str, str] = {
     "unmodelled-groups": "residuals that share an effect which the model has none for",
     "prior-held": "the prior's share in what is known",
     "influence": "how far one run moves the answer",
+    "model-choice": "what the choice of noise and groups does to the answer",
     "early-stop": "whether the least-squares optimiser stopped early",
     "multi-start": "agreement of the least-squares starts",
     "baseline-agreement": "posterior against the least-squares cross-check",

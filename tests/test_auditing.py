@@ -102,3 +102,24 @@ def test_commands(grouped_fit, tmp_path, capsys):
     assert run(["judge", "--interval", ".454", ".455", "--rows", "240", "--fit", folder]) == 0
     assert "would have needed about" in capsys.readouterr().out
     assert run(["judge", "--interval", ".5", ".4", "--rows", "240"]) == 2
+
+
+def test_other_noises_are_set_beside_the_fit(plain_fit):
+    made = bs.specifications(plain_fit, ["a"], progress=False)
+    table = made.frame().set_index("noise")
+    assert list(table.index) == ["student_t", "normal", "laplace"] and table["certified"].all()
+    assert (
+        table.loc["student_t", "median"] == np.median(plain_fit.draws("posterior")["a"]) and table["fitted"].sum() == 1
+    )
+    normal = bs.fit("chinchilla", plain_fit.runs, noise="normal", group="none", seed=3, references=plain_fit.references)
+    a = normal.draws("posterior")["a"]
+    # Medians of at least 400 and 1,000 effective draws: 4.5 joint errors, exceeded by chance 7 in a million times.
+    error = 1.25 * a.std() * np.hypot(1 / np.sqrt(400), 1 / np.sqrt(1000))
+    assert abs(table.loc["normal", "median"] - np.median(a)) < 4.5 * error
+    import arviz
+
+    examined = arviz.loo(bs.examined(normal).tree, var_name="loss")
+    assert table.loc["normal", "elpd"] == pytest.approx(float(examined.elpd), abs=0.3)
+    assert made.finding.code == "model-choice" and made.to_json()["specifications"][0]["comparable"] in (True, False)
+    with pytest.raises(bs.LawError, match="no quantity"):
+        bs.specifications(plain_fit, ["alhpa"])

@@ -306,6 +306,9 @@ def audit(
     quantity: Annotated[
         list[str] | None, typer.Option("--quantity", help="A number of the fit; may be repeated.")
     ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fit every noise too, with groups and without (about a minute).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Are the intervals honest? Findings, answers by window of compute, and without groups of runs."""
@@ -315,7 +318,7 @@ def audit(
     from bayescale.tables import audit_lines
 
     result = load_fit(fit)
-    found = audit_fit(result, quantity or ())
+    found = audit_fit(result, quantity or (), refit=refit, progress=False if json else None)
     try:
         windows = stability(result, quantity or ())
     except NotFittedFor:  # a table without compute

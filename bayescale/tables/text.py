@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayescale.allocation import FAR, Allocation
-from bayescale.auditing import Audit, Stability
+from bayescale.auditing import Audit, Specifications, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
 from bayescale.law import Law
@@ -152,6 +152,22 @@ def audit_lines(found: Audit, windows: Stability | None) -> list[str]:
         most = sorted(moves, key=lambda r: -abs(r["sds"]))[:3]
         told = "; ".join(f"{r['cluster']} {r['sds']:+.1f}" for r in most)
         lines.append(f"{name} without one {label_of(grouping)}, in posterior sds: {told}")
+    return lines + (specification_lines(found.specifications) if found.specifications else [])
+
+
+def specification_lines(made: Specifications) -> list[str]:
+    """Every model's answer, the fit's own marked, with how far its predictions are behind the best's."""
+    lines = []
+    for name, part in made.frame().groupby("quantity", sort=False):
+        rows = []
+        for r in part.to_dict("records"):
+            behind = "best" if r["behind"] == 0 else f"{r['behind']:.1f} ± {r['error']:.1f} nats behind"
+            doubt = "" if r["certified"] else ", not certified"
+            told = f"{r['median']:.3f} ({r['lower']:.3f} to {r['upper']:.3f})"
+            mark = "*" if r["fitted"] else " "
+            rows.append([f"{mark} {r['noise']}", r["group"], told, behind + doubt])
+        lines += ["", f"{name} under other models of the same runs (* this fit), with their predictions compared"]
+        lines += aligned(rows)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The audit of a fit: what its intervals rest on, and what they would have to rest on."""
+"""What a fit's intervals rest on: answers without groups of runs, without any k runs, and by window of compute."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayescale.auditing.specifying import Specifications, specifications
 from bayescale.errors import Finding, LawError, NotFittedFor, nearest, worst
 from bayescale.narrowness import (
     Clusters,
@@ -46,6 +47,7 @@ class Audit:
     dropped: pd.DataFrame
     source: str
     law: str
+    specifications: Specifications | None = None
 
     @property
     def status(self) -> str:
@@ -69,6 +71,7 @@ class Audit:
             "windows": self.windows,
             "left_out": self.left_out.to_dict("records"),
             "dropped": self.dropped.to_dict("records"),
+            "specifications": self.specifications.to_json() if self.specifications else None,
         }
 
     def __repr__(self) -> str:
@@ -79,11 +82,13 @@ class Audit:
         return self.frame().to_html(index=False)
 
 
-def audit(fit: Fit, quantities: Sequence[str] = ()) -> Audit:
+def audit(fit: Fit, quantities: Sequence[str] = (), *, refit: bool = False, progress: bool | None = None) -> Audit:
     """The audit of a fit: its findings, how far answers move without each group of runs, and without any k runs.
 
     Nothing is sampled again: the posterior is taken as weighted least squares about its mode, given noise and spreads
-    of groups. `quantities` are names of `fit.summary()`; by default the first derived quantity, or all parameters.
+    of groups. With `refit` the runs are fitted under every noise, with groups and without, and the answers compared
+    (`specifications`). `quantities` are names of `fit.summary()`; by default the first derived quantity, or all
+    parameters.
 
     Raises `NotFittedFor` for a fit that was not examined (not converged, an exact likelihood, several responses).
 
@@ -102,13 +107,15 @@ def audit(fit: Fit, quantities: Sequence[str] = ()) -> Audit:
                 rows.append(
                     dict(grouping=clusters.name, cluster=label, runs=len(members), quantity=name, sds=moves[q, k])
                 )
+    others = specifications(fit, quantities, progress=progress) if refit else None
     return Audit(
-        fit.audit,
+        (*fit.audit, *([others.finding] if others else [])),
         fit.info.get("windows"),
         pd.DataFrame(rows),
         _drop_curve(fit, line, names, gradients),
         _of(fit),
         fit.law.spec,
+        others,
     )
 
 

@@ -1,0 +1,180 @@
+"""The specification curve: the same question to the same runs, under other noises and without effects of groups."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayescale.batch import fit_many
+from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, nearest
+from bayescale.noise import NOISES
+from bayescale.posterior import Fit, evaluate_draws, flat_draws, model_of
+from bayescale.sampling import Progress, progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A model fits comparably whose expected log predictive density is not further below the best than this many standard
+#: errors of the difference, or this many nats.
+COMPARABLE_ERRORS, COMPARABLE_NATS = 2.0, 4.0
+#: Medians of comparable models should not be further from the headline's than this share of its 90 % half width.
+MOVES = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Specifications:
+    """What every model says: one row a noise, grouping and quantity.
+
+    `table` has the columns noise, group, fitted (whether it is the fit's own), quantity, median, lower, upper, elpd
+    (expected log predictive density of the response, row by row, by Pareto-smoothed leave-one-out given the effects of
+    groups), behind (how far below the best), error (of that), comparable, certified.
+    """
+
+    table: pd.DataFrame
+    finding: Finding
+    prob: float
+    source: str
+    law: str
+
+    def frame(self) -> pd.DataFrame:
+        """The table itself."""
+        return self.table
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding and one record a row."""
+        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+        return {"finding": self.finding.to_json(), "prob": self.prob, "specifications": rows}
+
+    def __repr__(self) -> str:
+        shown = self.table.drop(columns=["error", "certified"]).to_string(index=False, float_format="%.4g")
+        return f"<Specifications of {self.law} on {self.source}: {self.finding.message}>\n{shown}"
+
+
+def specifications(
+    fit: Fit, quantities: Sequence[str] = (), *, seed: int = 0, progress: bool | Progress | None = None
+) -> Specifications:
+    """Refit the same runs under every noise, with the fit's groups and without, and set the answers side by side.
+
+    Which noise a paper chose, and whether it thought of groups, is a choice that its interval does not show. The
+    finding compares models that predict about as well: what their medians span against the headline's interval.
+    `quantities` are names of `fit.summary()`; by default the first derived quantity, or all parameters.
+
+    Raises `NotFittedFor` for a law with an exact likelihood, which leaves no noise to choose.
+
+    Example:
+        >>> bs.specifications(fit, ["a"]).frame()  # doctest: +SKIP
+    """
+    if fit.law.likelihood is not None:
+        raise NotFittedFor("a law with an exact likelihood leaves no noise to choose")
+    own = fit.draws("posterior")
+    scalars = [n for n, x in own.items() if x.ndim == 1 and n in fit.tree["headline"].data_vars]
+    if unknown := [q for q in quantities if q not in scalars]:
+        raise LawError(f"no quantity {unknown[0]!r}", code="BS-L002", remedy=nearest(unknown[0], scalars))
+    wanted = (
+        list(quantities) or [n for n in fit.law.derived if n in scalars][:1] or [p.name for p in fit.law.parameters]
+    )
+    groups = [fit.group, ()] if fit.group else [()]
+    specs = [(noise, group) for group in groups for noise in NOISES]
+    found: list[tuple[Fit, bool]] = []
+    with progress_bar(progress, "other models of the same runs") as report:
+        for k, (noise, group) in enumerate(specs):
+            report(k / len(specs), f"{noise}, groups {', '.join(group) or 'none'}")
+            same = noise == fit.noise and group == fit.group
+            found.append((fit, True) if same else _refitted(fit, noise, group, seed))
+    table, finding = _compared(fit, specs, found, wanted)
+    return Specifications(table, finding, fit.prob, fit.info["runs"]["source"], fit.law.spec)
+
+
+def _refitted(fit: Fit, noise: str, group: Sequence[str], seed: int) -> tuple[Fit, bool]:
+    """The same runs under another noise or grouping, and whether that is certified."""
+    options = fit.info["options"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)
+        batch = fit_many(
+            fit.law,
+            {"refit": fit.runs},
+            seed=seed,
+            noise=noise,
+            group=list(group) or "none",
+            fix=options["fix"],
+            tie=[(first, second) for first, second in options["tie"]],
+            priors={k: v for k, v in options["priors"].items() if not _of_noise(k, fit.noise)},
+            references=fit.references,
+            progress=False,
+        )
+    return batch["refit"], batch.converged
+
+
+def _of_noise(name: str, noise: str) -> bool:
+    """Whether a parameter belongs to the shape of the fit's own noise, which others do not have."""
+    return any(name == p.name or name.startswith(f"{p.name}_") for p in NOISES[noise].shape)
+
+
+def _compared(
+    fit: Fit, specs: Sequence[tuple[str, Sequence[str]]], found: Sequence[tuple[Fit, bool]], wanted: Sequence[str]
+) -> tuple[pd.DataFrame, Finding]:
+    import pandas as pd
+
+    densities = np.stack([_leave_one_out(f) for f, _ in found])
+    totals = densities.sum(axis=1)
+    best = int(np.argmax(totals))
+    behind = totals[best] - totals
+    error = np.sqrt(densities.shape[1]) * (densities[best] - densities).std(axis=1)
+    comparable = behind <= np.maximum(COMPARABLE_NATS, COMPARABLE_ERRORS * error)
+    ends = [0.5, (1 - fit.prob) / 2, (1 + fit.prob) / 2]
+    rows = []
+    for k, ((noise, group), (one, certified)) in enumerate(zip(specs, found, strict=True)):
+        for name in wanted:
+            median, lower, upper = np.quantile(one.draws("posterior")[name], ends)
+            rows.append(
+                dict(
+                    noise=noise,
+                    group=", ".join(group) or "none",
+                    fitted=one is fit,
+                    quantity=name,
+                    median=float(median),
+                    lower=float(lower),
+                    upper=float(upper),
+                    elpd=float(totals[k]),
+                    behind=float(behind[k]),
+                    error=float(error[k]),
+                    comparable=bool(comparable[k]),
+                    certified=certified,
+                )
+            )
+    table = pd.DataFrame(rows)
+    return table, _finding(fit, table, wanted[0])
+
+
+def _leave_one_out(fit: Fit) -> np.ndarray:
+    """The expected log predictive density of every observed row, by Pareto-smoothed importance sampling."""
+    from arviz_stats.base import array_stats
+    from scipy.special import logsumexp
+
+    model = model_of(fit)
+    rows = len(model.runs)
+    terms = evaluate_draws(model, flat_draws(fit, model))["log_likelihood"]
+    kept = [v[:, :rows][:, model.data["responses"][name]["used"][:rows].astype(bool)] for name, v in terms.items()]
+    density = np.concatenate(kept, axis=1).T
+    weights = np.stack([np.asarray(array_stats.psislw(row)[0]) for row in density])  # it negates what it is given
+    return logsumexp(weights + density, axis=1) - logsumexp(weights, axis=1)
+
+
+def _finding(fit: Fit, table: pd.DataFrame, name: str) -> Finding:
+    """What the medians of models that fit comparably span, in half widths of the headline's interval."""
+    group = "headline" if fit.headline_source != "none" else "posterior"
+    lower, upper = np.quantile(fit.draws(group)[name], [(1 - fit.prob) / 2, (1 + fit.prob) / 2])
+    middle, half = (lower + upper) / 2, (upper - lower) / 2
+    rows = table[(table["quantity"] == name) & table["comparable"]]
+    low, high = rows["median"].min(), rows["median"].max()
+    far = max(high - middle, middle - low) / half
+    outside = far > MOVES
+    told = f"{len(rows)} of {(table['quantity'] == name).sum()} noises and groupings predict about as well as the best"
+    message = f"{told}; their {name} is {low:.3g} to {high:.3g}, the interval {lower:.3g} to {upper:.3g}"
+    if outside:
+        message += ". The choice of noise or groups alone moves it out of its interval: state it with the number"
+    return Finding("model-choice", "choice of noise and groups", "warn" if outside else "pass", far, MOVES, message)
