@@ -61,6 +61,7 @@ _PUBLIC = {
     "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
+        "plot_calibration",
         "plot_fit",
         "plot_frontier",
         "plot_groups",
@@ -68,6 +69,7 @@ _PUBLIC = {
         "plot_loss_contour",
         "plot_prior_posterior",
         "plot_residuals",
+        "plot_tables",
         "plot_windows",
     ),
 }
@@ -132,6 +134,7 @@ if TYPE_CHECKING:
     from bayescale.model import Model, build_model
     from bayescale.noise import NOISES
     from bayescale.plots import (
+        plot_calibration,
         plot_fit,
         plot_frontier,
         plot_groups,
@@ -139,6 +142,7 @@ if TYPE_CHECKING:
         plot_loss_contour,
         plot_prior_posterior,
         plot_residuals,
+        plot_tables,
         plot_windows,
     )
     from bayescale.posterior import Answers, Batch, Fit, load_fit

@@ -152,7 +152,7 @@ def _compared(
 
 def _leave_one_out(fit: Fit) -> np.ndarray:
     """The expected log predictive density of every observed row, by Pareto-smoothed importance sampling."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
     from scipy.special import logsumexp
 
     model = model_of(fit)
@@ -161,7 +161,7 @@ def _leave_one_out(fit: Fit) -> np.ndarray:
     kept = [v[:, :rows][:, model.data["responses"][name]["used"][:rows].astype(bool)] for name, v in terms.items()]
     density = np.concatenate(kept, axis=1).T
     weights = np.stack([np.asarray(array_stats.psislw(row)[0]) for row in density])  # it negates what it is given
-    return logsumexp(weights + density, axis=1) - logsumexp(weights, axis=1)
+    return np.asarray(logsumexp(weights + density, axis=1)) - np.asarray(logsumexp(weights, axis=1))
 
 
 def _finding(fit: Fit, table: pd.DataFrame, name: str) -> Finding:

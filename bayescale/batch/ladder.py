@@ -34,19 +34,31 @@ LEAST_NOISE = 1e-3
 
 @dataclass(frozen=True)
 class Rung:
-    """One step of the ladder: how to sample, and how many times over with other random numbers, all draws pooled."""
+    """One step of the ladder: how to sample, and how many times over with other random numbers, all draws pooled.
+
+    Tables of few rows are sampled by `few`: their posteriors reach walls, where a floor is zero, and their gradients
+    are cheap.
+    """
 
     name: str
     plan: Plan | Settings
+    few: Plan | None = None
     repeats: int = 1
 
+    def plan_for(self, task: Task) -> Plan | Settings:
+        """How a table is sampled at this rung."""
+        return self.few if self.few is not None and len(task.model.runs) < FEW else self.plan
 
+
+#: Fewer rows than this are few.
+FEW = 100
 _FIRST = Plan(chains=4, phases=(30, 50), draws=400, target=0.88, longest=12)
+_CAREFUL = Plan(chains=4, phases=(40, 80), draws=400, target=0.95, longest=16)
 #: The first rung is what most tables need, the second is four of it, with the same program: chains that were only too
 #: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
 RUNGS = (
-    Rung("ensemble 1", _FIRST),
-    Rung("ensemble 1 × 4", _FIRST, repeats=4),
+    Rung("ensemble 1", _FIRST, _CAREFUL),
+    Rung("ensemble 1 × 4", _FIRST, _CAREFUL, repeats=4),
     Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 140), draws=800, target=0.95, longest=32)),
     Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 250), draws=1600, target=0.98, longest=64)),
     Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)),
@@ -121,14 +133,15 @@ def _run(
     lanes = 1 if on_cpu or isinstance(rung.plan, Settings) else LANES
     by_shape: dict[tuple, list[Task]] = {}
     for task in tasks:
-        by_shape.setdefault(task.shape, []).append(task)
+        by_shape.setdefault((task.shape, rung.plan_for(task)), []).append(task)
     chunks = [same[k : k + lanes] for same in by_shape.values() for k in range(0, len(same), lanes)]
 
     def work(chunk: Sequence[Task]) -> list[Outcome]:
         began = time.perf_counter()
-        if isinstance(rung.plan, Settings):
-            return [_by_nuts(task, rung.plan, budgets, rung.name) for task in chunk]
-        parts = [_by_ensemble(chunk, rung.plan, precision, lanes, k) for k in range(rung.repeats)]
+        plan = rung.plan_for(chunk[0])
+        if isinstance(plan, Settings):
+            return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
+        parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in range(rung.repeats)]
         drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
         return [_outcome(t, rung.name, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]

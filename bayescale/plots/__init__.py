@@ -4,10 +4,12 @@ Legends stand above the panels: give Axes of a figure with `layout="constrained"
 """
 
 from bayescale.plots.checking import plot_fit, plot_groups, plot_prior_posterior, plot_residuals
+from bayescale.plots.many import plot_calibration, plot_tables
 from bayescale.plots.planning import plot_frontier, plot_isoflop, plot_loss_contour
 from bayescale.plots.windows import plot_windows
 
 __all__ = [
+    "plot_calibration",
     "plot_fit",
     "plot_frontier",
     "plot_groups",
@@ -15,5 +17,6 @@ __all__ = [
     "plot_loss_contour",
     "plot_prior_posterior",
     "plot_residuals",
+    "plot_tables",
     "plot_windows",
 ]

@@ -37,7 +37,7 @@ BUDGET = 1e22
 def reference(fit: bs.Fit, rng: np.random.Generator) -> tuple[dict, dict, float]:
     """Values of every quantity at the proposals, their normalised weights, and Pareto k."""
     import jax
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
     from scipy.special import gammaln, logsumexp
 
     model = model_of(fit)
