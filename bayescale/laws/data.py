@@ -138,7 +138,7 @@ def data_mixing(shares: str = "w_*") -> Law:
 
 
 @catalogued(tier=2, family="data")
-def rectified(x: str = "examples") -> Law:
+def rectified(data: str = "examples") -> Law:
     """The loss after fine-tuning: a power law of the data, rectified by what pre-training has learned (Lin et al.)."""
     refit = dict(B=563.823, Dl=166.056, beta=0.45528, E=1.069236)
     return Law(
@@ -146,7 +146,7 @@ def rectified(x: str = "examples") -> Law:
         title="Rectified fine-tuning law",
         equation=r"L(D) = B / (D_l + D^{\beta}) + E",
         mean=lambda D, B, Dl, beta, E: B / (Dl + D**beta) + E,
-        inputs=(Input("D", "examples", "fine-tuning examples", x, reference=1e4),),
+        inputs=(Input("D", "examples", "fine-tuning examples", data, reference=1e4),),
         parameters=(
             E,
             Parameter("B", None, "coefficient", unit="response"),
@@ -167,7 +167,7 @@ def rectified(x: str = "examples") -> Law:
         relations=("power_law_offset in the data with D_l = 0",),
         unidentified=("D_l and B apart when every D is far above the transition, or far below it",),
         decisions=("which model to fine-tune for all of the data", "how much data a task needs"),
-        options={"x": x},
+        options={"data": data},
         checks=(
             Check("LaMini-GPT-124M on FLAN at 1,638,400", dict(refit, D=1638400.0), 1.73961),
             Check("the same at 200", dict(refit, D=200.0), 4.25082),

@@ -29,7 +29,7 @@ def _draw_successes(rng, k, al, be, pi):
     return rng.binomial(np.rint(k).astype(int), p * solvable).astype(float)
 
 
-@catalogued(tier=1, family="inference")
+@catalogued(tier=1, family="test-time")
 def beta_binomial_passk() -> Law:
     """pass@k from the successes of single problems, whose pass rates are beta-distributed; some are never solved."""
     return Law(
@@ -62,7 +62,7 @@ def beta_binomial_passk() -> Law:
     )
 
 
-@catalogued(tier=2, family="inference")
+@catalogued(tier=2, family="test-time")
 def large_monkeys() -> Law:
     """Coverage as an exponentiated power law of the samples (Brown et al.)."""
 

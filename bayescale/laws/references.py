@@ -9,7 +9,7 @@ ABNAR = Reference(
     "2501.12370",
 )
 ALABDULMOHSIN = Reference(
-    "Alabdulmohsin, Neyshabur and Zhai", 2022, "Revisiting Neural Scaling Laws in Language and Vision", "2209.06640"
+    "Alabdulmohsin et al.", 2022, "Revisiting Neural Scaling Laws in Language and Vision", "2209.06640"
 )
 BESIROGLU = Reference(
     "Besiroglu, Erdil, Barnett and You", 2024, "Chinchilla Scaling: A replication attempt", "2404.10102"
@@ -23,7 +23,7 @@ BRANDFONBRENER = Reference(
     "Brandfonbrener et al.", 2024, "Loss-to-Loss Prediction: Scaling Laws for All Datasets", "2411.12925"
 )
 BROWN = Reference("Brown et al.", 2024, "Large Language Monkeys", "2407.21787")
-CABALLERO = Reference("Caballero, Gupta, Rish and Krueger", 2022, "Broken Neural Scaling Laws", "2210.14891")
+CABALLERO = Reference("Caballero et al.", 2022, "Broken Neural Scaling Laws", "2210.14891")
 CLARK = Reference("Clark et al.", 2022, "Unified Scaling Laws for Routed Language Models", "2202.01169")
 DEY = Reference("Dey et al.", 2023, "Cerebras-GPT", "2304.03208")
 FRANTAR = Reference("Frantar et al.", 2023, "Scaling Laws for Sparsely-Connected Foundation Models", "2309.08520")
@@ -52,7 +52,7 @@ LIN = Reference(
 LIU = Reference("Liu et al.", 2025, "Muon is Scalable for LLM Training", "2502.16982")
 LUO = Reference("Luo et al.", 2025, "A Multi-Power Law for Loss Curve Prediction", "2503.12811")
 MCCANDLISH = Reference(
-    "McCandlish, Kaplan, Amodei and the OpenAI Dota Team",
+    "McCandlish et al.",
     2018,
     "An Empirical Model of Large-Batch Training",
     "1812.06162",
@@ -80,9 +80,7 @@ RUAN = Reference(
     "Observational Scaling Laws and the Predictability of Language Model Performance",
     "2405.10938",
 )
-SARDANA = Reference(
-    "Sardana, Portes, Doubov and Frankle", 2023, "Beyond Chinchilla-Optimal: Accounting for Inference", "2401.00448"
-)
+SARDANA = Reference("Sardana et al.", 2023, "Beyond Chinchilla-Optimal: Accounting for Inference", "2401.00448")
 SCHAEFFER_DOWNSTREAM = Reference(
     "Schaeffer et al.",
     2024,

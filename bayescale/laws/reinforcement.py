@@ -8,7 +8,7 @@ from bayescale.laws.registry import catalogued
 
 
 @catalogued(tier=1, family="RL")
-def rl_sigmoid(x: str = "gpu_hours") -> Law:
+def rl_sigmoid(compute: str = "gpu_hours") -> Law:
     """The pass rate along a run of reinforcement learning: a sigmoid in log compute (Khatri et al.)."""
     fitted = dict(R0=0.2, A=0.61, Cm=2000.0, B=1.2)
     return Law(
@@ -16,7 +16,7 @@ def rl_sigmoid(x: str = "gpu_hours") -> Law:
         title="Sigmoid of reinforcement learning",
         equation=r"R(C) = R_0 + (A - R_0) / \left[1 + (C_m/C)^B\right]",
         mean=lambda C, R0, A, Cm, B: R0 + (A - R0) / (1 + (Cm / C) ** B),
-        inputs=(Input("C", "GPU hours", "compute of the run so far", x, reference=1e4),),
+        inputs=(Input("C", "GPU hours", "compute of the run so far", compute, reference=1e4),),
         parameters=(
             Parameter("R0", Beta(2.0, 6.0), "pass rate before training; fix it where measured", symbol="R_0"),
             Parameter("A", None, "pass rate at unlimited compute"),
@@ -36,6 +36,6 @@ def rl_sigmoid(x: str = "gpu_hours") -> Law:
         relations=("sigmoid_compute with B the logit's slope", "power_law_offset far above C_m", "log_linear near C_m"),
         unidentified=("A and C_m apart until the run is past C_m: A is only bounded from below",),
         decisions=("which recipe to scale up", "when a run has gained what it can"),
-        options={"x": x},
+        options={"compute": compute},
         checks=(Check("A = .61 at C = 1e4", dict(fitted, C=1e4), 0.558092),),
     )
