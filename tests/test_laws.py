@@ -9,37 +9,19 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
+from designs import FITTED, ROWS, SPECS, design, own_unit
 from matplotlib.mathtext import MathTextParser
 from numerics import as_arrays, resolve, slopes
 from scipy.optimize import brentq
 
 from bayescale.errors import LawError
-from bayescale.law import LOSS_UNITS, Law, LogNormal, argument_names, call
+from bayescale.law import LOSS_UNITS, LogNormal, argument_names, call
 from bayescale.laws import LAWS, find_law
 from bayescale.model import Model, build_model, double_precision
 from bayescale.posterior import evaluate_draws
-from bayescale.runs import Runs
 
-#: Every law as it comes, and with options that change its formula or inputs.
-SPECS = [
-    *LAWS,
-    "kaplan_nd:floor=true",
-    "power_law:x=tokens",
-    "power_law_offset:x=params",
-    "additive_power:axes=params+tokens+flops",
-    "bnsl:x=tokens,y=error,breaks=3",
-    "log_linear:y=elo",
-    "chinchilla_a1:y=tokens",
-    "isoflop_parabola:flattening=true",
-    "mccandlish_tradeoff:over=model",
-    "sigmoid_compute:counts=beta_binomial",
-]
-TYPICAL = {"params": 1e9, "tokens": 2e10, "unique_tokens": 2e10, "flops": 1e21, "tokens_per_param": 20.0}
-ROWS, DRAWS = 30, 400
-#: Laws that take a table; the others are computed from the posterior of one that does.
-FITTED = [s for s in SPECS if find_law(s).kind == "model"]
+DRAWS = 400
 every_law = pytest.mark.parametrize("spec", SPECS)
 fitted_law = pytest.mark.parametrize("spec", FITTED)
 floored = pytest.mark.parametrize("spec", [s for s in FITTED if find_law(s).floor])
@@ -54,47 +36,10 @@ def x64():
         yield
 
 
-def design(law: Law, unit: str) -> Runs:
-    """Rows scattered over three decades around each input's reference, as the input's declaration says it is."""
-    rng = np.random.default_rng(0)
-    columns: dict[str, np.ndarray] = {}
-    for i in law.inputs:
-        if i.simplex:
-            shares = rng.dirichlet([2.0] * 3, ROWS)
-            columns |= {i.column.replace("*", str(k)): shares[:, k] for k in range(3)}
-            continue
-        for column in i.column.split("+"):
-            middle = i.reference or TYPICAL.get(column, 1.0)
-            if i.unit in LOSS_UNITS:  # a loss is in the table's unit
-                middle *= LOSS_UNITS[unit].per_nat / LOSS_UNITS[i.unit].per_nat
-            spread = rng.uniform(-1, 1, ROWS)
-            columns[column] = {
-                "ratio": middle * 10 ** (1.5 * spread),
-                "difference": middle + 3 * spread,
-                "least": middle * (1.5 + spread / 2),
-                "most": middle * (1 + spread) / 2,
-                "none": middle * (1 + spread) / 2,
-            }[i.centre]
-            if column == "tokens_per_param":  # a table computes it
-                columns["params"] = 10 ** rng.uniform(8, 10, ROWS)
-                columns["tokens"] = columns["params"] * columns.pop(column)
-        if i.per == "run":
-            columns["run"] = np.repeat(["a", "b", "c"], ROWS // 3)
-    for p in (*law.parameters, *law.sampled):
-        if p.over:
-            columns[p.over] = np.resize(["a", "b", "c", "d", "e"], ROWS)
-    for r in law.responses:
-        columns[r.source] = np.full(ROWS, 0.5 if r.support == "unit" else 1.0)
-    if len(law.responses) > len({r.source for r in law.responses}):
-        columns["response"] = np.resize([r.name for r in law.responses], ROWS)
-    return Runs(pd.DataFrame(columns), "design", loss_unit=unit)
-
-
 @cache
 def model_of(spec: str, unit: str = "") -> Model:
     law = find_law(spec)
-    own = law.responses[0].unit
-    return build_model(law, design(law, unit or (own if own in LOSS_UNITS else "nats/token")), group="none")
+    return build_model(law, design(law, unit or own_unit(law)), group="none")
 
 
 @cache

@@ -50,7 +50,7 @@ def bnsl(x: str = "flops", y: str = "loss", breaks: int = 1) -> Law:
             Parameter("a", predicted.floor, "floor", unit="response"),
             Parameter("b", predicted.contribution, "first power law's coefficient", unit="response", at={"x": "c0"}),
             Parameter("c0", Normal(0.2, 0.3), "exponent before the first break", symbol="c_0"),
-            Parameter("c", Normal(0.0, 0.5), "change of exponent at each break", dims=("break",)),
+            Parameter("c", Normal(0.0, 1.0), "change of exponent at each break", dims=("break",)),
             Parameter("d", None, "where each break is", unit="as x", dims=("break",)),
             # Below .05 a break is a kink, which no design resolves and no sampler follows.
             Parameter("f", LogNormal(log(0.5), 0.7), "how gradual each break is", dims=("break",), above=0.05),

@@ -285,23 +285,23 @@ def _pass_until(N, N0, c, alpha):
     return jnp.exp(-c * (N / N0) ** -alpha)
 
 
-def _samples_until(draws, passed, N, N0, c, alpha):
-    """The log-probability of `draws` samples, the last of which passes; censored (passed = 0) when none has yet."""
+def _failures_until(failures, limit, N, N0, c, alpha):
+    """The log-probability of that many failures and then a pass, or of failures up to the limit: censored there."""
     import jax.numpy as jnp
 
     log_p = -c * (N / N0) ** -alpha
     log_fail = jnp.log(-jnp.expm1(log_p))
-    return jnp.where(passed > 0, log_p + (draws - 1) * log_fail, draws * log_fail)
+    return failures * log_fail + jnp.where(failures < limit - 0.5, log_p, 0.0)
 
 
-def _draw_until(rng, mean, limit):
-    """Samples until the first pass, cut at the row's limit."""
-    return np.minimum(rng.geometric(np.clip(mean, 1e-12, 1.0)).astype(float), limit)
+def _draw_failures(rng, mean, limit):
+    failures = rng.geometric(np.clip(mean, 1e-12, 1.0)) - 1.0
+    return np.minimum(failures, np.rint(limit))
 
 
 @catalogued(tier=2, family="downstream")
 def passuntil() -> Law:
-    """The chance that a sample passes, from the samples drawn until one does: a censored geometric (Hu et al.)."""
+    """The chance that a sample passes, from the failures before one does: a censored geometric (Hu et al.)."""
     return Law(
         name="passuntil",
         title="Task law on PassUntil",
@@ -309,18 +309,18 @@ def passuntil() -> Law:
         mean=_pass_until,
         inputs=(
             N,
-            Input("passed", "1", "1 where the last sample passed, 0 where none has", "passed", 1.0, centre="none"),
-            Input("limit", "samples", "most samples that are drawn", "samples_limit", 1e5, centre="none"),
+            Input("limit", "samples", "most samples that are drawn", "samples_limit", 1e4, centre="none"),
         ),
         parameters=(
             Parameter("c", LogNormal(log(3.0), 1.0), "minus the log of the pass rate at N0"),
             Parameter("alpha", LogNormal(log(0.3), 0.6), "exponent"),
         ),
-        response=Response("draws", "samples", support="count", meaning="samples drawn until one passes"),
-        likelihood=_samples_until,
-        sampler=_draw_until,
+        response=Response("failures", "samples", support="count", meaning="samples before the first that passes"),
+        likelihood=_failures_until,
+        sampler=_draw_failures,
         references=(HU,),
-        validity="Rows of one problem and model each, or of repeats; problems of like difficulty.",
+        validity="Rows of one problem and model each, or of repeats; problems of like difficulty. Where no sample "
+        "passed, failures equal the limit.",
         relations=("power_law of -log PU", "beta_binomial_passk for problems that differ"),
         unidentified=("alpha when every row is censored: only a bound is known",),
         decisions=("the size at which a task that no small model solves is solved",),

@@ -57,7 +57,7 @@ def hp_response_surface() -> Law:
             Parameter("b_bs", Normal(0.5, 0.3), "its exponent in D", symbol="b_B"),
             Parameter("k", LogNormal(log(0.02), 1.0), "curvature in log learning rate", unit="response"),
             Parameter("q", LogNormal(log(0.02), 1.0), "curvature in log batch size", unit="response"),
-            Parameter("rho", None, "how the two trade: above 0 where a larger batch wants a larger rate"),
+            Parameter("rho", None, "how the two trade: below 0 where a larger batch wants a larger rate"),
         ),
         sampled=(Parameter("tilt", Beta(3.0, 3.0), "(1 + rho) / 2"),),
         natural={"rho": lambda tilt: 2 * tilt - 1},
