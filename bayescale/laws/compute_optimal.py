@@ -9,7 +9,7 @@ from bayescale.laws.references import HOFFMANN, PORIAN, SARDANA
 from bayescale.laws.registry import catalogued
 
 #: Published exponents of N_opt in C are .35 to .88, most of them .45 to .6; with C = 6ND that of D_opt is 1 - a.
-_SPLIT = Beta(10.0, 10.0)
+_SPLIT = Beta(5.0, 5.0)
 #: Tokens per parameter at the optimum: 20 within a factor of seven (95 %).
 _RATIO = LogNormal(log(20.0), 1.0)
 
