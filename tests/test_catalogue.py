@@ -11,18 +11,22 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hard_tables import cosine
 from numerics import as_arrays
+from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 import bayescale
 from bayescale.law import call
 from bayescale.laws import LAWS, find_law
+from bayescale.laws.counts import binomial
 from bayescale.laws.data import effective
 from bayescale.laws.listed import EXAMPLES, planned
 from bayescale.laws.trajectory import annealing_areas, critical_batch
-from bayescale.model import double_precision
+from bayescale.model import build_model, double_precision
+from bayescale.runs import Runs
 from bayescale.tables.catalogue import markdown_table, nested_with
 from bayescale.tables.text import law_example, law_lines
 
@@ -270,6 +274,53 @@ HELPERS = {
 def test_values_that_follow_from_a_law(what):
     function, value = HELPERS[what]
     assert function() == pytest.approx(value, rel=1e-5)
+
+
+# --- likelihoods of counts, and references at the ends of a design ---------------------------------------------------
+
+
+def test_counts_have_their_exact_likelihoods():
+    """SciPy's binomial, beta-binomial and geometric probabilities, the last cut where every sample failed."""
+    k = np.arange(31.0)
+    np.testing.assert_allclose(jax.vmap(lambda s: binomial(s, 30.0, 0.3))(k), stats.binom.logpmf(k, 30, 0.3), rtol=1e-9)
+    exact = stats.betabinom.logpmf(k, 30, 0.4 * 5, 0.6 * 5)
+    likelihood = find_law("sigmoid_compute:counts=beta_binomial").likelihood
+    flat = dict(items=30.0, phi=5.0, x=1.0, c=0.4, u=0.4 + 1e-12, s=1.0, xm=1.0)
+    np.testing.assert_allclose(jax.vmap(lambda s: likelihood(correct=s, **flat))(k), exact, rtol=1e-9)
+    until = find_law("passuntil").likelihood
+    at = dict(N=10.0, N0=1.0, c=2.0, alpha=0.3)
+    p = mean("passuntil", **at)
+    density = jax.vmap(lambda f: until(failures=f, limit=30.0, **at))(k)
+    np.testing.assert_allclose(density[:-1], stats.geom.logpmf(k[:-1] + 1, p), rtol=1e-9)
+    assert float(density[-1]) == pytest.approx(stats.geom.logsf(30, p), rel=1e-9)
+    assert float(np.exp(density).sum()) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_counts_are_drawn_from_their_likelihoods():
+    """Chi-squared over the counts; correct code fails one seed in 10,000, and the seed is fixed."""
+    rng, rows = np.random.default_rng(0), 20_000
+    at = dict(N=np.full(rows, 10.0), N0=1.0, c=2.0, alpha=0.3)
+    p = mean("passuntil", N=10.0, N0=1.0, c=2.0, alpha=0.3)
+    draws = find_law("passuntil").sampler(rng, mean=np.full(rows, p), limit=np.full(rows, 12.0))
+    density = jax.vmap(lambda f: find_law("passuntil").likelihood(failures=f, limit=12.0, **(at | {"N": 10.0})))
+    expected = rows * np.exp(density(np.arange(13.0)))
+    assert stats.chisquare(np.bincount(draws.astype(int), minlength=13), expected).pvalue > 1e-4
+    law = find_law("sigmoid_compute:counts=beta_binomial")
+    counts = law.sampler(rng, mean=np.full(rows, 0.4), items=np.full(rows, 30.0), phi=np.full(rows, 5.0))
+    expected = rows * stats.betabinom.pmf(np.arange(31), 30, 2.0, 3.0)
+    assert stats.chisquare(np.bincount(counts.astype(int), minlength=31), expected).pvalue > 1e-4
+
+
+def test_references_at_the_ends_of_a_design():
+    """A floor of one loss is a share of the smallest, whatever the table; a schedule's peak is its largest rate."""
+    losses = np.array([3.1, 2.47, 2.9, 2.6, 2.75, 3.3])
+    paired = build_model("loss_to_loss", Runs(pd.DataFrame(dict(loss_0=losses, loss=losses)), "table"), group="none")
+    assert float(paired.references["L00"]) == 2.47
+    values = paired.structure.values(np.full(paired.structure.dimension, 3.0), paired.data)
+    assert float(values["E0"]) < 2.47
+    rates = dict(run=["a"] * 6, step=np.arange(1.0, 7.0), lr=[1e-4, 3e-4, 3e-4, 2e-4, 1e-4, 0.0], loss=losses)
+    model = build_model("lr_annealing", Runs(pd.DataFrame(rates), "table"), group="none")
+    assert float(model.references["eta0"].max()) == 3e-4
 
 
 def test_annealing_areas_of_a_schedule():

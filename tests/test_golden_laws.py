@@ -188,6 +188,22 @@ def test_lr_annealing():
 
 
 @pytest.mark.slow
+def test_data_mixing():
+    """RegMix (Liu et al. 2024), 64 mixtures of 17 domains at 1B: no coefficients are published for this law.
+
+    What must hold: a domain's own share lowers its loss more than any other's, and the law fits to half a percent.
+    """
+    frame = table("mixture_regmix")
+    frame = frame[frame.split == "test_1B"]
+    shares = [c for c in frame if c.startswith("w_")]
+    fit = fitted("data_mixing", frame[shares].assign(loss=frame.loss_pile_cc))
+    draws = fit.draws("posterior")
+    own = shares.index("w_pile_cc")
+    assert np.quantile(draws["t"][:, own] - np.delete(draws["t"], own, axis=1).min(axis=1), 0.975) < 0
+    assert np.quantile(draws["sigma"], 0.975) < 0.005
+
+
+@pytest.mark.slow
 def test_gemstones_width_depth():
     """McLeish et al. 2025: exponents of width, depth, size and data on checkpoints up to 100B tokens, constant rate.
 

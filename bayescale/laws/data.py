@@ -111,8 +111,9 @@ def data_mixing(shares: str = "w_*") -> Law:
         ),
         sampled=(
             Parameter("k_ref", CONTRIBUTION, "excess at the middle mixture", unit="response"),
-            # Shares run from 0 to 1, so t is a log-ratio of excesses between pure mixtures.
-            Parameter("tilt", Normal(0.0, 1.5), "t before its mean is taken out", dims=("domain",)),
+            # Shares run from 0 to 1, so t is a log-ratio of excesses between pure mixtures: -3 to 1 in the paper, below
+            # that for a domain's own share among many.
+            Parameter("tilt", Normal(0.0, 2.5), "t before its mean is taken out", dims=("domain",)),
         ),
         natural={"t": lambda tilt: tilt - tilt.mean(), "k": _from_middle},
         inverse={"tilt": lambda t: t, "k_ref": _at_middle},

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: Newton's steps from a start on the side from which it cannot overshoot: quadratic, so this is far more than needed.
-STEPS = 40
+#: At most this many of Newton's steps: along a saturating exponential each one gains about one e-fold.
+STEPS = 60
+#: A step below this share of the root's size (or of one) is rounding.
+ROUNDING = 1e-14
 
 
 def newton_root(function: Callable[[Any], Any], start: Any) -> Any:
@@ -20,11 +22,16 @@ def newton_root(function: Callable[[Any], Any], start: Any) -> Any:
     import jax.numpy as jnp
 
     def solve(f, x):
-        def step(_, x):
+        def step(state):
+            x, _, count = state
             value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
-            return x - value / slope
+            return x - value / slope, jnp.abs(value / slope), count + 1
 
-        return jax.lax.fori_loop(0, STEPS, step, x)
+        def unfinished(state):
+            x, moved, count = state
+            return (moved > ROUNDING * (1 + jnp.abs(x))) & (count < STEPS)
+
+        return jax.lax.while_loop(unfinished, step, (x, jnp.full_like(x, jnp.inf), 0))[0]
 
     def linear(g, y):
         return y / g(jnp.ones_like(y))
