@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -154,6 +155,26 @@ def test_laws_for_a_table(tmp_path, capsys):
     assert "chinchilla" in next(line for line in opened.splitlines() if line.split()[:1] == ["params"])
     refused = document(capsys, ["laws", "--column", "loss=final", "--json"], code=2)
     assert refused["code"] == "BS-U001" and "--for" in refused["remedy"]
+
+
+def test_laws_of_counts_and_of_two_responses_are_fitted(tmp_path, capsys, monkeypatch):
+    """What is printed says what was observed; a law of another's posterior is refused by name."""
+    monkeypatch.setattr("bayescale.inference.ESCALATION", ((0.9, 1),))  # so few draws need not pass every check
+    rng = np.random.default_rng(0)
+    counts = pd.DataFrame(dict(samples=50, successes=rng.binomial(50, rng.beta(0.5, 3.0, 40))))
+    counts.to_csv(tmp_path / "counts.csv", index=False)
+    short = ["--chains", "2", "--draws", "300", "--quiet"]
+    assert run(["fit", str(tmp_path / "counts.csv"), "--law", "beta_binomial_passk", *short]) in (0, 4)
+    printed = capsys.readouterr().out
+    assert "successes in samples" in printed and "exact likelihood" in printed
+    N, D = (np.ravel(x) for x in np.meshgrid(np.logspace(8, 9, 4), np.logspace(9, 11, 4)))
+    noise = np.exp(0.05 * rng.standard_normal((2, len(N))))
+    best = pd.DataFrame(dict(params=N, tokens=D, lr=1.79 * N**-0.713 * D**0.307 * noise[0]))
+    best.assign(batch_tokens=0.58 * D**0.571 * noise[1]).to_csv(tmp_path / "best.csv", index=False)
+    assert run(["fit", str(tmp_path / "best.csv"), "--law", "step_law", "--group", "none", *short]) in (0, 4)
+    assert "lr, batch_tokens in tokens" in capsys.readouterr().out
+    refused = document(capsys, ["fit", str(tmp_path / "best.csv"), "--law", "inference_aware", "--json"], code=3)
+    assert refused["code"] == "BS-F001"
 
 
 def test_laws_that_are_not_built_are_listed(capsys):

@@ -58,8 +58,8 @@ def _budgets(flops: list[str] | None) -> tuple[float, ...]:
 def _read(source: str, law: str, **options: Any):
     from bayescale.laws import find_law
 
-    response = find_law(law).responses[0].source
-    return read_source(source, response=response, **options)
+    found = find_law(law)  # a law without a table of its own is refused by name when it is fitted
+    return read_source(source, response=found.responses[0].source if found.kind == "model" else None, **options)
 
 
 @app.callback(invoke_without_command=True)

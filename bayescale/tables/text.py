@@ -11,7 +11,7 @@ from bayescale.allocation import FAR, Allocation
 from bayescale.auditing import Audit, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
-from bayescale.law import Law, argument_names
+from bayescale.law import LOSS_UNITS, Law, argument_names
 from bayescale.narrowness.clusters import label_of
 from bayescale.posterior import Fit
 
@@ -50,9 +50,12 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
     about = fit.info["runs"]
     rows = f"{about['used']} runs" if about["used"] == about["rows"] else f"{about['used']} of {about['rows']} rows"
     groups = ", ".join(f"{g['column']} ({g['levels']})" for g in fit.info["groupings"])
+    units = [(r.name, fit.info["loss_unit"] if r.unit in LOSS_UNITS else r.unit) for r in fit.law.responses]
+    predicted = ", ".join(name if unit == "1" else f"{name} in {unit}" for name, unit in units)
+    noise = f"{fit.noise} noise" if fit.law.likelihood is None else "exact likelihood"
     lines = [
-        f"{about['source']} · {rows} · loss in {fit.info['loss_unit']}",
-        f"{fit.law.title}, {fit.noise} noise, " + (f"group effects of {groups}" if groups else "no group effects"),
+        f"{about['source']} · {rows} · {predicted}",
+        f"{fit.law.title}, {noise}, " + (f"group effects of {groups}" if groups else "no group effects"),
         "",
         f"{fit.verdict.status.upper()}",
         *(f"  {k} {line}" for k, line in enumerate(fit.verdict.lines, 1)),
