@@ -260,6 +260,7 @@ HELPERS = {
     "B_crit at L = 2.5": (lambda: critical_batch(2.5, 2e8, 0.21), 2547290.0),
     "B_crit at L = 2": (lambda: critical_batch(2.0, 2e8, 0.21), 7371470.0),
     "8 epochs at U_N = .051 U": (repeated_at_the_papers_ratio, 2.36748),
+    "worth of four epochs, as a share of distinct data": (lambda: float(effective(4.0, 1.0, 15.39)) / 4, 0.931428),
     "100M cosine, end of the annealing": (annealed_cosine, 2.97859),
     "deficit of the RL sigmoid": (deficit_far_up, 0.0037499),
     "near-optimal band of the learning rate": (response_band, 0.790569),
