@@ -183,6 +183,8 @@ def least_squares(
         )
     if law.likelihood is not None:
         raise LawError(f"law {law.name!r} has an exact likelihood: there are no residuals to fit", code="BS-F001")
+    if law.responses[1:]:
+        raise LawError(f"law {law.name!r} predicts several responses: least squares weighs only one", code="BS-F001")
     model = build_model(law, runs, noise="normal", group="none", fix=fix, tie=tie, references=references)
     objective, good = Objective(model, coordinates), Objective(model, "reference")
     weights = np.asarray(model.data["responses"][law.responses[0].name]["used"], float)

@@ -2,18 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from hard_laws import (
-    MPL_100M,
-    beta_binomial_passk,
-    bnsl,
-    data_mixing,
-    farseer,
-    m4,
-    multi_power_law,
-    obs_scaling,
-    two_step,
-    vocabulary,
-)
+from hard_laws import LONG_TWO_STEP, MPL_100M, farseer, multi_power_law, vocabulary
 
 from bayescale.law import LOSS_UNITS, Law
 from bayescale.laws import find_law
@@ -73,12 +62,12 @@ _EFFICIENCY = np.array([0.4, -0.3, 0.1, 0.2, -0.6, 0.2])[:, None]
 #: By name: the law, its design and the parameters behind the responses.
 CASES: dict[str, tuple[Law, dict[str, np.ndarray], dict]] = {
     "bnsl": (
-        bnsl(1),
+        find_law("bnsl"),
         {"flops": np.logspace(17, 23, 60)},
         dict(a=1.0, b=30.0, c0=0.05, c=np.array([0.25]), d=np.array([1e20]), f=np.array([0.3])),
     ),
     "bnsl-3": (
-        bnsl(3),
+        find_law("bnsl:breaks=3"),
         {"flops": np.logspace(15, 25, 40)},
         dict(a=1.0, b=30.0, c0=0.05, c=np.array([0.2, -0.15, 0.2]), d=np.array([1e17, 1e20, 1e23]), f=np.full(3, 0.4)),
     ),
@@ -101,20 +90,20 @@ CASES: dict[str, tuple[Law, dict[str, np.ndarray], dict]] = {
         dict(E=5.5, A1=880.0, a1=0.447, A2=2000.0, a2=0.5, B=60000.0, beta=0.447),
     ),
     "multi_power_law": (multi_power_law(), _schedules(), MPL_100M),
-    "data_mixing": (data_mixing(), _mixtures(), dict(c=2.0, k=0.9, t=np.array([-0.6, 0.2, 0.4]))),
+    "data_mixing": (find_law("data_mixing"), _mixtures(), dict(c=2.0, k=0.9, t=np.array([-0.6, 0.2, 0.4]))),
     "beta_binomial_passk": (
-        beta_binomial_passk(),
+        find_law("beta_binomial_passk"),
         {"samples": np.repeat([50.0, 200.0], 100)},
         dict(al=0.5, be=3.0, pi=0.1),
     ),
-    "m4": (m4(), {"examples": np.logspace(2, 7, 40)}, dict(e_inf=0.1, e0=0.9, a=0.5, b=5.0, c=0.4)),
+    "m4": (find_law("m4"), {"examples": np.logspace(2, 7, 40)}, dict(e_inf=0.1, e0=0.9, a=0.5, b=5.0, c=0.4)),
     "two_step": (
-        two_step(),
+        LONG_TWO_STEP,
         _two_step_rows(),
         dict(E=0.3, A=20.0, alpha=0.25, B=300.0, beta=0.3, a=-0.6, b=0.85, k=5.0, L0=0.8),
     ),
     "obs_scaling": (
-        obs_scaling(1),
+        find_law("obs_scaling"),
         _benchmarks(),
         dict(
             theta=np.array([0.35, 0.25, 0.3, 0.4, 0.3, 0.2])[:, None],
@@ -125,7 +114,7 @@ CASES: dict[str, tuple[Law, dict[str, np.ndarray], dict]] = {
         ),
     ),
     "obs_scaling-2": (
-        obs_scaling(2),
+        find_law("obs_scaling:skills=2"),
         _benchmarks(),
         dict(
             theta=np.stack([np.linspace(0.2, 0.4, 6), np.linspace(0.4, 0.1, 6)], axis=1),

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -131,12 +132,61 @@ def test_laws_and_datasets(capsys):
     assert {"chinchilla", "power_law"} <= {law["name"] for law in laws}
     one = document(capsys, ["laws", "chinchilla", "--json"])
     assert 0.2 < one["implied_prior"]["a"]["lower"] < 0.3 < 0.7 < one["implied_prior"]["a"]["upper"] < 0.8
-    supported = document(capsys, ["laws", "--for", "byte-ladder", "--json"])["laws"]
-    by_name = {law["name"]: law for law in supported}
+    answer = document(capsys, ["laws", "--for", "byte-ladder", "--json"])
+    by_name = {law["name"]: law for law in answer["laws"]}
     assert by_name["chinchilla"]["supported"] and by_name["data_constrained"]["missing"] == ["unique_tokens"]
+    assert "chinchilla" in by_name["gadre_overtrain"]["nested"]
+    assert answer["one_column_more"]["unique_tokens"] == ["data_constrained"]
     assert {"byte-ladder", "pile-models"} <= {d["name"] for d in document(capsys, ["datasets", "--json"])["datasets"]}
     assert run(["laws", "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("| law |")
+
+
+def test_laws_for_a_table(tmp_path, capsys):
+    """Columns named by the user count; a law of one scale is offered on the scale that the table has."""
+    table = tmp_path / "table.csv"
+    table.write_text("tokens,final\n" + "".join(f"{n}e9,{3 - n / 10}\n" for n in range(1, 9)))
+    assert run(["laws", "--for", str(table), "--column", "loss=final", "--loss-unit", "bits/byte"]) == 0
+    printed = capsys.readouterr()
+    supported, _, rest = printed.out.partition("How they nest")
+    assert "power_law_offset:x=tokens" in supported and "chinchilla" not in supported
+    assert "power_law with E > 0" in rest
+    opened = rest.partition("One more column would open")[2]
+    assert "chinchilla" in next(line for line in opened.splitlines() if line.split()[:1] == ["params"])
+    refused = document(capsys, ["laws", "--column", "loss=final", "--json"], code=2)
+    assert refused["code"] == "BS-U001" and "--for" in refused["remedy"]
+
+
+def test_laws_of_counts_and_of_two_responses_are_fitted(tmp_path, capsys, monkeypatch):
+    """What is printed says what was observed; a law of another's posterior is refused by name."""
+    monkeypatch.setattr("bayescale.inference.ESCALATION", ((0.9, 1),))  # so few draws need not pass every check
+    rng = np.random.default_rng(0)
+    counts = pd.DataFrame(dict(samples=50, successes=rng.binomial(50, rng.beta(0.5, 3.0, 40))))
+    counts.to_csv(tmp_path / "counts.csv", index=False)
+    short = ["--chains", "2", "--draws", "300", "--quiet"]
+    assert run(["fit", str(tmp_path / "counts.csv"), "--law", "beta_binomial_passk", *short]) in (0, 4)
+    printed = capsys.readouterr().out
+    assert "successes in samples" in printed and "exact likelihood" in printed
+    N, D = (np.ravel(x) for x in np.meshgrid(np.logspace(8, 9, 4), np.logspace(9, 11, 4)))
+    noise = np.exp(0.05 * rng.standard_normal((2, len(N))))
+    best = pd.DataFrame(dict(params=N, tokens=D, lr=1.79 * N**-0.713 * D**0.307 * noise[0]))
+    best.assign(batch_tokens=0.58 * D**0.571 * noise[1]).to_csv(tmp_path / "best.csv", index=False)
+    assert run(["fit", str(tmp_path / "best.csv"), "--law", "step_law", "--group", "none", *short]) in (0, 4)
+    assert "lr, batch_tokens in tokens" in capsys.readouterr().out
+    refused = document(capsys, ["fit", str(tmp_path / "best.csv"), "--law", "inference_aware", "--json"], code=3)
+    assert refused["code"] == "BS-F001"
+
+
+def test_laws_that_are_not_built_are_listed(capsys):
+    laws = {law["name"]: law for law in document(capsys, ["laws", "--json"])["laws"]}
+    assert len(laws) >= 74
+    assert laws["farseer"]["status"] == "planned" and laws["chinchilla"]["status"] == "built"
+    example = laws["generic_other_axis"]
+    assert example["status"] == "built" and example["example_of"] == "power_law_offset"
+    assert run(["laws"]) == 0 and "Planned, not built" in capsys.readouterr().out
+    assert run(["laws", "chinchilla"]) == 0
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in ("Decides", "Not identified", "Valid for", "Example", "nats/token"))
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_m4_solves_its_equation_and_becomes_a_power_law():
     e0 = np.exp(0.05 * rng.standard_normal(n)) * 0.9
     e_inf, a = e0 * rng.beta(1, 4, n), np.abs(rng.standard_normal(n))
     b, c, x = np.exp(rng.standard_normal(n)), np.exp(rng.normal(np.log(0.3), 0.6, n)), 10 ** rng.uniform(1, 7, n)
-    formula = jax.jit(hard_laws.m4().mean)
+    formula = jax.jit(find_law("m4").mean)
     error = np.asarray(jax.jit(jax.vmap(formula))(x, e_inf, e0, a, b, c))
     # Where ε comes within rounding of ε∞ or ε0 the equation holds only to the rounding of their difference.
     clear = (error - e_inf > 1e-6) & (e0 - error > 1e-6)
@@ -216,7 +216,7 @@ def test_a_constant_added_to_the_tilt_changes_nothing():
 
 def test_counts_have_their_exact_likelihood():
     """SciPy's beta-binomial, with the share never solved at zero successes; and the law's own draws follow it."""
-    law = hard_laws.beta_binomial_passk()
+    law = find_law("beta_binomial_passk")
     k, al, be, pi = 30, 0.4, 2.0, 0.1
     s = np.arange(k + 1.0)
     exact = (1 - pi) * stats.betabinom.pmf(s, k, al, be) + pi * (s == 0)
@@ -283,10 +283,10 @@ def test_fixed_tied_and_informed_vectors():
 
 
 def test_noise_and_law_may_not_share_a_name():
-    law = hard_laws.m4()
+    law = find_law("m4")
     clash = dataclasses.replace(
         law,
-        mean=lambda x, e_inf, e0, a, b, nu: hard_laws._m4(x, e_inf, e0, a, b, nu),
+        mean=lambda x, e_inf, e0, a, b, nu: law.mean(x, e_inf, e0, a, b, nu),
         parameters=tuple(
             dataclasses.replace(p, name="nu" if p.name == "c" else p.name, at={"x": "nu"} if p.at else None)
             for p in law.parameters

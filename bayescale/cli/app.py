@@ -58,8 +58,8 @@ def _budgets(flops: list[str] | None) -> tuple[float, ...]:
 def _read(source: str, law: str, **options: Any):
     from bayescale.laws import find_law
 
-    response = find_law(law).responses[0].source
-    return read_source(source, response=response, **options)
+    found = find_law(law)  # a law without a table of its own is refused by name when it is fitted
+    return read_source(source, response=found.responses[0].source if found.kind == "model" else None, **options)
 
 
 @app.callback(invoke_without_command=True)
@@ -354,14 +354,19 @@ def judge(
 def laws(
     name: Annotated[str | None, typer.Argument(help="One law, with its priors and sources.")] = None,
     for_: Annotated[str | None, typer.Option("--for", help="Which laws this table's columns support.")] = None,
+    column: Column = None,
+    loss_unit: LossUnit = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
     json: Json = False,
 ) -> None:
     """The catalogue of scaling laws."""
+    from bayescale.errors import BayescaleError
     from bayescale.laws import LAWS, find_law
-    from bayescale.tables import implied_prior, law_document, law_lines
-    from bayescale.tables.catalogue import catalogue_lines, markdown_table, supported
+    from bayescale.tables import catalogue, implied_prior, law_document, law_lines
 
+    if for_ is None and (column or loss_unit):
+        option = "--column" if column else "--loss-unit"
+        raise BayescaleError(f"{option} is about a table", code="BS-U001", remedy="Name the table: --for SOURCE.")
     if name is not None:
         law = find_law(name)
         prior = implied_prior(law)
@@ -370,21 +375,20 @@ def laws(
             return
         said = [f"  {k}: {v['median']:.3g} ({v['lower']:.3g} to {v['upper']:.3g})" for k, v in prior.items()]
         _say([*law_lines(law), *(["", "Implied before any data (median, 90 %)", *said] if said else [])])
-        return
-    every = [find_law(n) for n in LAWS]
-    rows = supported(read_source(for_, response=None), every) if for_ else None
-    if json:
-        documents = [law_document(law) for law in every]
-        if rows is not None:
-            documents = [
-                {**d, "supported": not r.missing, "missing": list(r.missing)}
-                for d, r in zip(documents, rows, strict=True)
-            ]
-        _document({"schema": "bayescale.laws/1", "laws": documents})
+    elif for_ is not None:
+        runs = read_source(for_, response=None, columns=pairs("--column", column), loss_unit=loss_unit)
+        rows = catalogue.supported(runs)
+        if json:
+            _document({"schema": "bayescale.laws/1", "source": for_, **catalogue.support_document(rows)})
+        else:
+            _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
+            _say(catalogue.support_lines(rows))
+    elif json:
+        _document({"schema": "bayescale.laws/1", "laws": catalogue.catalogue_documents()})
     elif markdown:
-        print("\n".join(markdown_table(every)))
+        print("\n".join(catalogue.markdown_table([find_law(n) for n in LAWS])))
     else:
-        _say(catalogue_lines(every, rows))
+        _say(catalogue.catalogue_lines())
 
 
 @app.command()

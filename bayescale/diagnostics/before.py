@@ -168,17 +168,19 @@ def _distinct(model: Model) -> list[Finding]:
 def _simpler(model: Model) -> str:
     """The one-variable laws that this table supports, named from the catalogue."""
     varied = [c for c in ("params", "tokens", "flops") if model.runs.has(c) and distinct(model.runs.values(c)) >= 3]
-    specs = []
+    found: list[tuple[int, str]] = []
     for name, entry in LAWS.items():
         if "x" not in entry.options:
             continue
         for column in varied:
             try:
-                if find_law(name, x=column).floor:
-                    specs.append(f"{name}:x={column}")
+                law = find_law(name, x=column)
             except BayescaleError:
                 continue
-    return f"Fit {' or '.join(f'--law {s}' for s in specs[:2])} instead." if specs else "Vary it."
+            if law.floor and law.responses[0] == model.law.responses[0]:
+                found.append((len(law.coordinates()), f"{name}:x={column}"))
+    specs = [f"--law {spec}" for _, spec in sorted(found, key=lambda f: f[0])[:2]]  # those with the fewest parameters
+    return f"Fit {' or '.join(specs)} instead." if specs else "Vary it."
 
 
 def _rays(model: Model) -> list[Finding]:

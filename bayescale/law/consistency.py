@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bayescale.law.declaration import Law, Parameter
 
 SUPPORTS = ("positive", "real", "unit", "count")
-CENTRES = ("ratio", "difference", "none")
+CENTRES = ("ratio", "difference", "least", "most", "none")
 KINDS = ("model", "pushforward")
 
 
@@ -58,7 +58,7 @@ def _of_the_whole(law: Law) -> Iterator[str]:
 def _of_inputs(law: Law) -> Iterator[str]:
     for i in law.inputs:
         if i.centre not in CENTRES:
-            yield f"input {i.name!r}: centre is {i.centre!r}, not ratio, difference or none"
+            yield f"input {i.name!r}: centre is {i.centre!r}, not ratio, difference, least, most or none"
         if i.centre == "ratio" and i.reference is not None and not i.reference > 0:
             yield f"input {i.name!r}: the reference of a scale must be positive"
         if i.per not in (None, "run"):
@@ -96,7 +96,8 @@ def _of_formulas(law: Law) -> Iterator[str]:
         used |= set(argument_names(formula))
         if unknown := sorted(set(argument_names(formula)) - inputs - parameters - _references(law)):
             yield f"the formula takes {unknown}, which is neither an input, its reference nor a parameter"
-    for what, function, more in (("likelihood", law.likelihood, responses), ("sampler", law.sampler, {"mean"})):
+    readable = responses | _references(law)
+    for what, function, more in (("likelihood", law.likelihood, readable), ("sampler", law.sampler, {"mean"})):
         if function is None:
             continue
         wanted = set(argument_names(function)[1 if what == "sampler" else 0 :])

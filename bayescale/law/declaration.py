@@ -37,10 +37,12 @@ class Input:
     `column` is the canonical column of the runs table; `params+tokens` or a pattern such as `w_*` gathers several into
     a vector.
     `reference` is the scale at which priors are judged when the table does not set one; `centre` says how: "ratio"
-    for scales (N / N0), "difference" for years and the like, "none" where there is nothing to centre. `dims` names the
-    axis of a vector input and `simplex` says that its entries are shares of one. `per="run"` makes it the sequence of
-    a run so far, as a learning-rate schedule: the column's values at the run's rows up to this one (in the order of
-    `step`, else of `tokens`, else of the table), the last one repeated to the length of the longest run.
+    for scales (N / N0), "difference" for years and the like, "least" or "most" where the reference is the smallest or
+    largest value of the design (a floor below every value of another loss, the peak of a learning rate), "none" where
+    there is nothing to centre. `dims` names the axis of a vector input and `simplex` says that its entries are shares
+    of one. `per="run"` makes it the sequence of a run so far, as a learning-rate schedule: the column's values at the
+    run's rows up to this one (in the order of `step`, else of `tokens`, else of the table), the last one repeated to
+    the length of the longest run.
     """
 
     name: str
@@ -152,10 +154,11 @@ class Law:
     `mean` is the paper's formula for one run, in the paper's symbols and units (the engine maps it over the runs), or
     one formula a response. `natural` computes paper parameters that have no prior of their own from `sampled`
     coordinates, and `inverse` the other way. `likelihood` is an exact log-likelihood for one row where the paper has
-    one, and `sampler(rng, ...)` draws from it in NumPy: it names `mean`, inputs and parameters, which come with axes
-    that broadcast over (..., rows). `floor` names the parameter that the (first) formula adds to the rest (`"-E"` if
-    it is subtracted): samplers then work with the predicted response instead. `optimum` is the closed-form
-    compute-optimal `(N, D)` under C = 6ND, or None.
+    one (it names inputs, their references, parameters and the response), and `sampler(rng, ...)` draws from it in
+    NumPy: it names `mean`, inputs and parameters, which come with axes that broadcast over (..., rows). `floor` names
+    the parameter that the (first) formula adds to the rest (`"-E"` if it is subtracted): samplers then work with the
+    predicted response instead. `optimum` is the closed-form compute-optimal `(N, D)` under C = 6ND, or None.
+    `decisions` says what its users decide with it, and `unverified` what of it could not be checked against its source.
 
     Raises `LawError` (BS-L001) when the declaration contradicts itself.
 
@@ -180,6 +183,8 @@ class Law:
     validity: str = ""
     relations: tuple[str, ...] = ()
     unidentified: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
+    unverified: str = ""
     sampled: tuple[Parameter, ...] = ()
     natural: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     inverse: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -254,7 +259,8 @@ class Law:
 
 
 def _renamed(parameter: Parameter, name: str, meaning: str) -> Parameter:
-    symbol = rf"{parameter.latex}_\mathrm{{ref}}"
+    base, _, index = parameter.latex.partition("_")
+    symbol = rf"{base}_{{{index.strip('{}')}, \mathrm{{ref}}}}" if index else rf"{base}_\mathrm{{ref}}"
     return replace(parameter, name=name, meaning=meaning, at=None, symbol=symbol)
 
 

@@ -1,10 +1,10 @@
 """Laws of model size and training data."""
 
-from math import log
+from math import exp, log
 
-from bayescale.law import Check, Derived, Input, Law, LogNormal, Parameter
+from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter, Response
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, C, D, E, M, N
-from bayescale.laws.references import BESIROGLU, BORDELON, GADRE, HOFFMANN, KAPLAN, MCLEISH
+from bayescale.laws.references import BESIROGLU, BORDELON, GADRE, HOFFMANN, INBAR, KAPLAN, MCLEISH
 from bayescale.laws.registry import catalogued
 
 _HOFFMANN = dict(E=1.6934, A=406.4, B=410.7, alpha=0.3392, beta=0.2849)
@@ -49,6 +49,7 @@ def chinchilla() -> Law:
         references=(HOFFMANN, BESIROGLU),
         validity="One recipe, tuned runs, no repeated data; N and D varied apart from each other.",
         relations=("gadre_overtrain when alpha = beta", "data_constrained without repeats", "additive_power, 2 axes"),
+        decisions=("the model size and tokens at a budget", "what a model off the optimum costs", "the loss to expect"),
         unidentified=("on a ray D = kN only the loss along the ray is identified, not alpha and beta apart",),
         checks=(
             Check(
@@ -123,6 +124,7 @@ def kaplan_nd(floor: bool = False) -> Law:
         references=(KAPLAN,),
         validity="Early-stopped runs; N without embeddings in the paper.",
         relations=("power_law in N or D when the other is unlimited",),
+        decisions=("the model size and tokens at a budget", "the data that a model needs not to overfit"),
         unidentified=("Nc and aN, Dc and aD trade off along a ridge when the range is short",),
         options={"floor": floor},
         checks=(
@@ -161,6 +163,7 @@ def additive_power(axes: str = "params+tokens") -> Law:
         references=(MCLEISH, BORDELON),
         validity="Axes varied independently of each other.",
         relations=("power_law_offset with one axis", "chinchilla on params+tokens"),
+        decisions=("which axis is the bottleneck", "how to divide a budget between axes"),
         unidentified=("axes that move together share their terms",),
         options={"axes": axes},
         checks=(
@@ -206,6 +209,7 @@ def gadre_overtrain() -> Law:
         references=(GADRE,),
         validity="Runs whose compute is 6ND, so that C and M fix N and D.",
         relations=("chinchilla with alpha = beta = 2 eta",),
+        decisions=("the loss of a small model trained long", "the compute that over-training costs"),
         unidentified=("at one M only a M^eta + b M^-eta is identified",),
         checks=(
             Check("M* from the base fit of Muennighoff et al.", dict(a=521.0, b=1488.0, eta=0.17635), 19.5983, "M_opt"),
@@ -213,6 +217,132 @@ def gadre_overtrain() -> Law:
                 "L at C = 1e21, M = 20",
                 dict(E=1.87, a=521.0, b=1488.0, eta=0.17635, M=20.0, C=1e21, C0=6.0),
                 2.34822,
+            ),
+        ),
+    )
+
+
+#: Fit of the "hot" checkpoints with delta = 1e-4, in logarithms (McLeish et al., released parameters).
+_GEMSTONES = dict(
+    E=exp(0.39245797),
+    A_w=exp(1.4520106404),
+    A_d=exp(-0.0781020281),
+    A=exp(7.9700333376),
+    B=exp(10.0594263846),
+    alpha_w=0.2446914313,
+    alpha_d=0.3871516764,
+    alpha=0.5000838843,
+    beta=0.4761055541,
+)
+
+
+@catalogued(tier=2, family="N-D loss")
+def gemstones_width_depth() -> Law:
+    """Chinchilla with terms of width and depth of their own (McLeish et al.)."""
+    return Law(
+        name="gemstones_width_depth",
+        title="Width-depth law",
+        equation=r"L = E + A_w w^{-\alpha_w} + A_d d^{-\alpha_d} + A N^{-\alpha} + B D^{-\beta}",
+        mean=lambda w, d, N, D, E, A_w, A_d, A, B, alpha_w, alpha_d, alpha, beta: (
+            E + A_w * w**-alpha_w + A_d * d**-alpha_d + A * N**-alpha + B * D**-beta
+        ),
+        inputs=(
+            Input("w", "units", "width of the model", "width", reference=1024.0),
+            Input("d", "layers", "depth of the model", "depth", reference=20.0),
+            N,
+            D,
+        ),
+        parameters=(
+            E,
+            Parameter("A_w", CONTRIBUTION, "width coefficient", unit="response", at={"w": "alpha_w"}),
+            Parameter("A_d", CONTRIBUTION, "depth coefficient", unit="response", at={"d": "alpha_d"}),
+            Parameter("A", CONTRIBUTION, "size coefficient", unit="response", at={"N": "alpha"}),
+            Parameter("B", CONTRIBUTION, "data coefficient", unit="response", at={"D": "beta"}),
+            Parameter("alpha_w", EXPONENT, "width exponent", symbol=r"\alpha_w"),
+            Parameter("alpha_d", EXPONENT, "depth exponent", symbol=r"\alpha_d"),
+            Parameter("alpha", EXPONENT, "size exponent"),
+            Parameter("beta", EXPONENT, "data exponent"),
+        ),
+        response=LOSS,
+        floor="E",
+        references=(MCLEISH,),
+        validity="Models of one family whose widths and depths vary apart, each shape trained alike.",
+        relations=("additive_power on width+depth+params+tokens", "chinchilla without the terms of the shape"),
+        unidentified=("terms of width, depth and size apart unless shapes vary widely: N is near 12 w^2 d",),
+        decisions=("the width and depth of a model for its budget",),
+        checks=(
+            Check(
+                "released fit at w = 2048, d = 27, N = 1.5e9, D = 3.5e11",
+                dict(_GEMSTONES, w=2048.0, d=27.0, N=1.5e9, D=3.5e11),
+                2.54915,
+            ),
+        ),
+    )
+
+
+def _steps_by_time(N, T, m, E, A, B, alpha, beta, c0, c1, c2):
+    return E + A * N**-alpha + B * (T / (c0 + c1 * m + c2 * N)) ** -beta
+
+
+@catalogued(tier=2, family="N-D loss")
+def time_matters() -> Law:
+    """The loss within a training time: tokens are time over the seconds that a token takes (Inbar and Sernau)."""
+    return Law(
+        name="time_matters",
+        title="Time-budget law",
+        equation=r"L = E + A N^{-\alpha} + B\,(T\,\tau^{-1})^{-\beta}, \tau = c_0 + c_1 m + c_2 N",
+        mean={"loss": _steps_by_time, "token_seconds": lambda N, m, c0, c1, c2: c0 + c1 * m + c2 * N},
+        inputs=(
+            N,
+            Input("T", "s", "training time", "seconds", reference=1e5),
+            Input("m", "copies/token", "memory copies a token", "memory_copies", reference=1e6),
+        ),
+        parameters=(
+            E,
+            Parameter("A", CONTRIBUTION, "size coefficient", unit="response", at={"N": "alpha"}),
+            Parameter("B", None, "data coefficient", unit="response"),
+            Parameter("alpha", EXPONENT, "size exponent"),
+            Parameter("beta", EXPONENT, "data exponent"),
+            Parameter("c0", None, "seconds a token of an empty model", unit="s", symbol="c_0"),
+            Parameter("c1", None, "seconds a memory copy", unit="s", symbol="c_1"),
+            Parameter("c2", None, "seconds a parameter", unit="s", symbol="c_2"),
+        ),
+        # Shares of a token's time in the middle of the design, where 1e4 to 1e7 tokens a second are usual.
+        sampled=(
+            Parameter("pace", LogNormal(log(1e-5), 2.0), "seconds a token at m0 and N0", unit="s"),
+            Parameter("copying", Beta(2.0, 1.5), "share of the memory copies in them"),
+            Parameter("computing", Beta(1.5, 1.5), "share of the arithmetic in the rest"),
+            Parameter("B_ref", CONTRIBUTION, "data term after T0 at m0 and N0", unit="response"),
+        ),
+        natural={
+            "c1": lambda pace, copying, m0: pace * copying / m0,
+            "c2": lambda pace, copying, computing, N0: pace * (1 - copying) * computing / N0,
+            "c0": lambda pace, copying, computing: pace * (1 - copying) * (1 - computing),
+            "B": lambda B_ref, beta, pace, T0: B_ref * (T0 / pace) ** beta,
+        },
+        inverse={
+            "pace": lambda c0, c1, c2, m0, N0: c0 + c1 * m0 + c2 * N0,
+            "copying": lambda c1, pace, m0: c1 * m0 / pace,
+            "computing": lambda c2, pace, copying, N0: c2 * N0 / (pace * (1 - copying)),
+            "B_ref": lambda B, beta, pace, T0: B * (T0 / pace) ** -beta,
+        },
+        responses=(
+            LOSS,
+            Response("token_seconds", "s", meaning="measured seconds a token", noise_scale=0.05),
+        ),
+        floor="E",
+        references=(INBAR,),
+        validity="Models timed and trained on one machine; m counted by the paper's rule from the shape.",
+        relations=("chinchilla with D = T / tau",),
+        unidentified=("c0, c1 and c2 apart unless shapes differ at equal size",),
+        decisions=("the size and shape to train within a deadline",),
+        unverified="The loss's form and the linear time are those of the paper's summaries; its rule for memory copies "
+        "and its coefficients could not be checked. The check takes Hoffmann's constants at 1e5 tokens a second.",
+        checks=(
+            Check(
+                "Hoffmann's constants, N = 1e9, 1e5 s at 1e5 tokens/s",
+                dict(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28, N=1e9, T=1e5, m=1.0, c0=1e-5, c1=0.0, c2=0.0),
+                2.69488,
             ),
         ),
     )

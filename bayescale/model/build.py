@@ -161,6 +161,8 @@ def make_references(
         elif i.simplex:
             middle = inputs[i.name].mean(axis=0)
             references[name] = np.round(middle / middle.sum(), 2)
+        elif i.centre in ("least", "most"):
+            references[name] = (np.min if i.centre == "least" else np.max)(inputs[i.name], axis=0)
         elif i.centre == "difference":
             references[name] = np.round(inputs[i.name].mean(axis=0))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,48 +10,150 @@ from typing import Any
 from bayescale.datasets import DATASETS, fetch as fetch_file
 from bayescale.errors import RunsError, nearest
 from bayescale.law import Law
-from bayescale.runs import Runs
+from bayescale.laws import LAWS, find_law
+from bayescale.laws.listed import EXAMPLES, Example, Planned, planned
+from bayescale.runs import COLUMNS, Runs
+from bayescale.tables.document import law_document
 from bayescale.tables.text import aligned
 
 
 @dataclass(frozen=True)
 class Support:
-    """Whether a table has the columns of a law, and which are missing."""
+    """Whether a table has the columns of a law, which are missing, and the laws that it is nested with."""
 
-    law: str
+    law: Law
     missing: tuple[str, ...]
+    nested: tuple[str, ...]
 
 
-def supported(runs: Runs, laws: Sequence[Law]) -> list[Support]:
-    """For each law, the columns of its inputs and response that the table lacks."""
+def supported(runs: Runs) -> list[Support]:
+    """For each law of the catalogue, the columns of its inputs, levels and responses that the table lacks.
+
+    A law of one scale is tried on the scales that the table has.
+    """
     made = []
-    for law in laws:
-        columns = [c for i in law.inputs for c in (i.columns(runs.columns) or (i.column,))]
-        columns += [r.source for r in law.responses]
-        made.append(Support(law.spec, tuple(c for c in dict.fromkeys(columns) if not runs.has(c))))
+    for name in LAWS:
+        law = find_law(name)
+        missing = missing_columns(law, runs)
+        if missing and "x" in LAWS[name].options:
+            for column in (c for c in runs.columns if c in COLUMNS and COLUMNS[c].kind == "scale"):
+                other = find_law(name, x=column)
+                if len(found := missing_columns(other, runs)) < len(missing):
+                    law, missing = other, found
+        made.append(Support(law, missing, nested_with(law)))
     return made
 
 
-def catalogue_lines(laws: Sequence[Law], support: Sequence[Support] | None = None) -> list[str]:
-    """One line a law: name, title, inputs; with a table, whether it has the columns."""
-    rows = []
-    for k, law in enumerate(laws):
-        row = [law.name, law.title, f"{law.responses[0].name} from {', '.join(i.name for i in law.inputs)}"]
-        if support is not None:
-            missing = support[k].missing
-            row.append(f"missing: {', '.join(missing)}" if missing else "fits this table")
-        rows.append(row)
-    return aligned(rows)
+def missing_columns(law: Law, runs: Runs) -> tuple[str, ...]:
+    """The columns that a law reads and a table does not have."""
+    wanted = [c for i in law.inputs for c in (i.columns(runs.columns) or (i.column,))]
+    wanted += [p.over for p in (*law.parameters, *law.sampled) if p.over]
+    if any(i.per == "run" for i in law.inputs):
+        wanted.append("run")
+    wanted += [r.source for r in law.responses]
+    return tuple(c for c in dict.fromkeys(wanted) if not runs.has(c))
+
+
+def nested_with(law: Law) -> tuple[str, ...]:
+    """The laws of the catalogue that a law's relations name."""
+    named = re.findall(r"[a-z][a-z0-9_]*", " ".join(law.relations))
+    return tuple(dict.fromkeys(n for n in named if n in LAWS and n != law.name))
+
+
+def short_spec(law: Law) -> str:
+    """A law's specification without the options that are as they come: `power_law:x=tokens`."""
+    usual = LAWS[law.name].options
+    options = ",".join(f"{k}={v}" for k, v in law.options.items() if v != usual[k])
+    return f"{law.name}:{options}" if options else law.name
+
+
+def one_column_more(support: Sequence[Support]) -> dict[str, list[str]]:
+    """The laws that one more column would open, by that column."""
+    opened: dict[str, list[str]] = {}
+    for s in support:
+        if len(s.missing) == 1:
+            opened.setdefault(s.missing[0], []).append(short_spec(s.law))
+    return opened
+
+
+def catalogue_lines() -> list[str]:
+    """One line a law: name, title, what it predicts from what; then those that are examples or planned."""
+    laws = [find_law(name) for name in LAWS]
+    lines = aligned([[law.name, law.title, _predicts(law)] for law in laws])
+    lines += ["", "Examples of these"]
+    lines += aligned([[f"  {e.name}", e.title, f"--law {spec}"] for e in EXAMPLES.values() for spec in e.cases])
+    if left := planned():
+        lines += ["", "Planned, not built", *aligned([[f"  {p.name}", p.title] for p in left])]
+    return lines
+
+
+def support_lines(support: Sequence[Support]) -> list[str]:
+    """The laws that a table supports and how they nest, then what one more column would open."""
+    fits = [s for s in support if not s.missing]
+    lines = ["Laws whose columns this table has"]
+    lines += aligned([[f"  {short_spec(s.law)}", s.law.title, _predicts(s.law)] for s in fits]) or ["  none"]
+    names = {s.law.name for s in fits}
+    nests = [[f"  {s.law.name}", n] for s in fits if (n := "; ".join(_within(s, names)))]
+    if nests:
+        lines += ["", "How they nest", *aligned(nests)]
+    if opened := one_column_more(support):
+        rows = [[f"  {column}", ", ".join(specs)] for column, specs in opened.items()]
+        lines += ["", "One more column would open", *aligned(rows)]
+    return lines
+
+
+def _within(s: Support, names: set[str]) -> list[str]:
+    """The relations of a law that name another law of the set."""
+    return [r for r in s.law.relations if {n for n in re.findall(r"[a-z][a-z0-9_]*", r)} & (names - {s.law.name})]
+
+
+def _predicts(law: Law) -> str:
+    responses = ", ".join(r.name for r in law.responses)
+    return f"{responses} from {', '.join(i.name for i in law.inputs)}"
+
+
+def support_document(support: Sequence[Support]) -> dict[str, Any]:
+    """Every law with whether a table supports it, what is missing, and what one more column would open."""
+    laws = [
+        {
+            **law_document(s.law),
+            "spec": short_spec(s.law),
+            "supported": not s.missing,
+            "missing": list(s.missing),
+            "nested": list(s.nested),
+        }
+        for s in support
+    ]
+    return {"laws": laws, "one_column_more": one_column_more(support)}
+
+
+def catalogue_documents() -> list[dict[str, Any]]:
+    """Every law, then the entries that have no law of their own: examples of one, and laws that are planned."""
+    examples = [
+        _listed(e, status="built", example_of=e.of, cases=dict(e.cases), advice=e.advice) for e in EXAMPLES.values()
+    ]
+    return [*(law_document(find_law(n)) for n in LAWS), *examples, *(_listed(p, status="planned") for p in planned())]
+
+
+def _listed(entry: Planned | Example, **more: Any) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "tier": entry.tier,
+        "family": entry.family,
+        "references": [f"arXiv:{number}" for number in entry.arxiv],
+        **more,
+    }
 
 
 def markdown_table(laws: Sequence[Law]) -> list[str]:
     """The catalogue as a Markdown table."""
     lines = ["| law | equation | predicts | from | source |", "|---|---|---|---|---|"]
     for law in laws:
-        inputs = ", ".join(i.name for i in law.inputs)
+        inputs, responses = (", ".join(q.name for q in quantities) for quantities in (law.inputs, law.responses))
         source = f"{law.references[0].authors} {law.references[0].year}"
         equation = law.equation.replace("|", r"\vert ")
-        lines.append(f"| `{law.name}` | ${equation}$ | {law.responses[0].name} | {inputs} | {source} |")
+        lines.append(f"| `{law.name}` | ${equation}$ | {responses} | {inputs} | {source} |")
     return lines
 
 

@@ -129,6 +129,7 @@ def law_document(law: Law) -> dict[str, Any]:
     entry = LAWS.get(law.name)
     return {
         "name": law.name,
+        "spec": law.spec,
         "title": law.title,
         "status": "built",
         "tier": entry.tier if entry else None,
@@ -152,6 +153,8 @@ def law_document(law: Law) -> dict[str, Any]:
         "validity": law.validity,
         "relations": list(law.relations),
         "unidentified": list(law.unidentified),
+        "decisions": list(law.decisions),
+        "unverified": law.unverified or None,
         "references": [str(r) for r in law.references],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from bayescale.allocation import FAR, Allocation
 from bayescale.auditing import Audit, Specifications, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
-from bayescale.law import Law
+from bayescale.law import LOSS_UNITS, Law, argument_names
 from bayescale.narrowness.clusters import label_of
 from bayescale.posterior import Fit
 
@@ -49,9 +50,12 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
     about = fit.info["runs"]
     rows = f"{about['used']} runs" if about["used"] == about["rows"] else f"{about['used']} of {about['rows']} rows"
     groups = ", ".join(f"{g['column']} ({g['levels']})" for g in fit.info["groupings"])
+    units = [(r.name, fit.info["loss_unit"] if r.unit in LOSS_UNITS else r.unit) for r in fit.law.responses]
+    predicted = ", ".join(name if unit == "1" else f"{name} in {unit}" for name, unit in units)
+    noise = f"{fit.noise} noise" if fit.law.likelihood is None else "exact likelihood"
     lines = [
-        f"{about['source']} · {rows} · loss in {fit.info['loss_unit']}",
-        f"{fit.law.title}, {fit.noise} noise, " + (f"group effects of {groups}" if groups else "no group effects"),
+        f"{about['source']} · {rows} · {predicted}",
+        f"{fit.law.title}, {noise}, " + (f"group effects of {groups}" if groups else "no group effects"),
         "",
         f"{fit.verdict.status.upper()}",
         *(f"  {k} {line}" for k, line in enumerate(fit.verdict.lines, 1)),
@@ -175,20 +179,56 @@ def law_lines(law: Law) -> list[str]:
     """A law for the terminal: equation, inputs, parameters with priors, what it gives, what it cannot."""
     lines = [f"{law.spec}: {law.title}", f"  {law.equation}", "", "Inputs"]
     lines += aligned([["  " + i.name, i.unit, i.meaning, f"column {i.column}"] for i in law.inputs])
-    lines += ["", "Parameters and priors (in the law's unit: " + law.responses[0].unit + ")"]
+    lines += ["", "Predicts"]
+    lines += aligned([["  " + r.name, r.unit, r.meaning, f"column {r.source}"] for r in law.responses])
+    lines += ["", "Parameters and priors"]
     rows = []
     for p in (*law.parameters, *law.sampled):
         at = "".join(f" at {axis} = {axis}0" for axis in (p.at or {}))
         prior = f"{p.prior}{f', of its contribution{at}' if at else ''}" if p.prior else "computed"
-        rows.append(["  " + p.name, p.meaning, prior])
+        unit = {"response": law.responses[0].unit, "1/response": f"1/({law.responses[0].unit})"}.get(p.unit, p.unit)
+        rows.append(["  " + p.name, p.meaning, unit, prior])
     lines += aligned(rows)
     if law.derived:
         lines += ["", "Derived", *aligned([["  " + n, d.meaning] for n, d in law.derived.items()])]
-    for title, items in (("Nested with", law.relations), ("Not identified", law.unidentified)):
+    sections = (
+        ("Decides", law.decisions),
+        ("Nested with", law.relations),
+        ("Not identified", law.unidentified),
+        ("Not checked against its source", (law.unverified,) if law.unverified else ()),
+        ("Example", law_example(law)),
+    )
+    for title, items in sections:
         if items:
             lines += ["", title, *(f"  {i}" for i in items)]
     lines += ["", f"Valid for: {law.validity}", "Source: " + "; ".join(map(str, law.references))]
     return lines
+
+
+def law_example(law: Law) -> tuple[str, ...]:
+    """Python that evaluates a law's first check of a formula, and what it prints; nothing for a law without one."""
+    formulas = law.formulas()
+    for check in law.checks:
+        name = law.responses[0].name if check.of == "mean" else check.of
+        if name not in formulas:
+            continue
+        names = argument_names(formulas[name])
+        given = ", ".join(f"{k}={_python(v)}" for k, v in check.at.items() if k in names)
+        formula = "mean" if len(formulas) == 1 else f'formulas()["{name}"]'
+        needs = ["import numpy as np"] if "np." in given else []
+        return (
+            *needs,
+            "import bayescale as bs",
+            f'y = bs.find_law("{law.spec}").{formula}({given})',
+            f'print(f"{{float(y):.6g}}")  # {check.value:.6g}: {check.meaning}',
+        )
+    return ()
+
+
+def _python(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"np.array([{', '.join(_python(v) for v in value)}])"
+    return f"{value:.10g}" if isinstance(value, float) else repr(value)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,0 +1,204 @@
+"""Laws of the compute-optimal model size and of the loss around it."""
+
+from math import log
+
+from bayescale.errors import LawError, nearest
+from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter, Response
+from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, C, E, N
+from bayescale.laws.references import HOFFMANN, PORIAN, SARDANA
+from bayescale.laws.registry import catalogued
+
+#: Published exponents of N_opt in C are .35 to .88, most of them .45 to .6; with C = 6ND that of D_opt is 1 - a.
+_SPLIT = Beta(5.0, 5.0)
+#: Tokens per parameter at the optimum: 20 within a factor of seven (95 %).
+_RATIO = LogNormal(log(20.0), 1.0)
+
+
+def _size_optimum(C, C0, k, a):
+    n = k * (C / C0) ** a
+    return n, C / (6 * n)
+
+
+def _data_optimum(C, C0, k, a):
+    d = k * (C / C0) ** a
+    return C / (6 * d), d
+
+
+_OPTIMA = {
+    "params": (
+        Response("params", "parameters", meaning="compute-optimal model size", noise_scale=0.1),
+        "N_\\mathrm{opt}",
+        _size_optimum,
+        lambda ratio, C0: (C0 / (6 * ratio)) ** 0.5,
+        lambda k, C0: C0 / (6 * k**2),
+    ),
+    "tokens": (
+        Response("tokens", "tokens", meaning="compute-optimal training tokens", noise_scale=0.1),
+        "D_\\mathrm{opt}",
+        _data_optimum,
+        lambda ratio, C0: (C0 * ratio / 6) ** 0.5,
+        lambda k, C0: 6 * k**2 / C0,
+    ),
+}
+
+
+@catalogued(tier=1, family="compute-optimal")
+def chinchilla_a1(y: str = "params") -> Law:
+    """Approach 1 of Hoffmann et al.: the optimal size (or data) read off an envelope, as a power of compute."""
+    if y not in _OPTIMA:
+        raise LawError(f"no optimum of {y!r}", code="BS-L002", remedy=nearest(y, [*_OPTIMA]))
+    response, symbol, optimum, natural, inverse = _OPTIMA[y]
+    return Law(
+        name="chinchilla_a1",
+        title="Chinchilla approach 1",
+        equation=symbol + r"(C) = k\,(C/C_0)^a",
+        mean=lambda C, C0, k, a: k * (C / C0) ** a,
+        inputs=(C,),
+        parameters=(
+            Parameter("k", None, "optimum at the reference C0", unit=response.unit),
+            Parameter("a", _SPLIT, "exponent of the optimum in C"),
+        ),
+        sampled=(Parameter("ratio", _RATIO, "tokens per parameter at C0"),),
+        natural={"k": natural},
+        inverse={"ratio": inverse},
+        response=response,
+        derived={"b": Derived(lambda a: 1 - a, "exponent of the other of N_opt and D_opt")},
+        optimum=optimum,
+        references=(HOFFMANN,),
+        validity="Points of an envelope: one row a budget, with the best size. The minimum of noisy curves picks lucky "
+        "runs, and points of one curve are not independent: chinchilla on all runs does without either.",
+        relations=("chinchilla gives k and a", "isoflop_parabola on all runs of the budgets", "power_law in compute"),
+        unidentified=("how the loss rises off the optimum, which the envelope does not hold",),
+        decisions=("the model size and tokens at a budget",),
+        options={"y": y},
+        checks=(
+            Check(
+                "N_opt at 5.76e23 by 20 tokens per parameter",
+                dict(k=(1e21 / 120) ** 0.5, C=5.76e23, C0=1e21, a=0.5),
+                69282000000.0,
+            ),
+        ),
+    )
+
+
+def _parabola(N, C, C0, E, l, gamma, kappa, k, a):
+    import jax.numpy as jnp
+
+    return E + l * (C / C0) ** -gamma + 0.5 * kappa * (jnp.log(N) - jnp.log(k) - a * jnp.log(C / C0)) ** 2
+
+
+def _flattening(N, C, C0, E, l, gamma, kappa, k, a):
+    import jax.numpy as jnp
+
+    step = jnp.log(N) - jnp.log(k) - a * jnp.log(C / C0)
+    return E + (l + 0.5 * kappa * step**2) * (C / C0) ** -gamma
+
+
+@catalogued(tier=1, family="compute-optimal")
+def isoflop_parabola(flattening: bool = False) -> Law:
+    """Approach 2 of Hoffmann et al. as one model: a parabola in log N at each budget, with its vertex a power of C."""
+    return Law(
+        name="isoflop_parabola",
+        title="Chinchilla approach 2: IsoFLOP parabolas",
+        equation=r"L(N, C) = E + l\,(C/C_0)^{-\gamma} + \frac{\kappa}{2} "
+        + (r"(C/C_0)^{-\gamma} " if flattening else "")
+        + r"\left[\ln N - \ln k - a \ln(C/C_0)\right]^2",
+        mean=_flattening if flattening else _parabola,
+        inputs=(N, C),
+        parameters=(
+            E,
+            Parameter("l", CONTRIBUTION, "reducible loss at the optimum for C0", unit="response"),
+            # alpha beta / (alpha + beta) of published Chinchilla fits is .15 to .18.
+            Parameter("gamma", LogNormal(log(0.16), 0.5), "exponent of the reducible loss at the optimum"),
+            Parameter("kappa", LogNormal(log(0.05), 1.0), "curvature per squared e-fold of N", unit="response"),
+            Parameter("k", None, "N_opt at C0", unit="parameters"),
+            Parameter("a", _SPLIT, "exponent of N_opt in C"),
+        ),
+        sampled=(Parameter("ratio", _RATIO, "tokens per parameter at the optimum for C0"),),
+        natural={"k": lambda ratio, C0: (C0 / (6 * ratio)) ** 0.5},
+        inverse={"ratio": lambda k, C0: C0 / (6 * k**2)},
+        response=LOSS,
+        floor="E",
+        derived={"b": Derived(lambda a: 1 - a, "exponent of D_opt in C")},
+        optimum=_size_optimum,
+        references=(HOFFMANN, PORIAN),
+        validity="Runs near the bottoms of IsoFLOP curves: a parabola is symmetric, and far from the vertex the curve "
+        "is not unless alpha = beta. Curvature falls with compute over wide ranges: flattening=true.",
+        relations=("chinchilla to second order, where kappa = alpha beta (L - E)", "chinchilla_a1 for the vertices"),
+        unidentified=("E against l and gamma when the budgets span less than two decades",),
+        decisions=("the model size and tokens at a budget", "what a smaller or larger model costs in loss"),
+        options={"flattening": flattening},
+        checks=(
+            Check(
+                "one e-fold off the vertex: half the curvature at Besiroglu's optimum for 5.76e23",
+                dict(E=1.8172, l=0.157241, gamma=0.0, kappa=0.020005, k=72248700000.0, a=0.5126)
+                | dict(N=72248700000.0 * 2.718281828459045, C=5.76e23, C0=5.76e23),
+                1.8172 + 0.157241 + 0.0100025,
+            ),
+        ),
+    )
+
+
+def _cost(N, l, Dinf, E, A, B, alpha, beta):
+    return 6 * N * ((l - E - A * N**-alpha) / B) ** (-1 / beta) + 2 * N * Dinf
+
+
+def _served_optimum(l, Dinf, E, A, B, alpha, beta):
+    """The least cost at loss l: the share q of the reducible loss that size leaves solves D (alpha q / (beta (1 - q)) -
+    1) = Dinf / 3, by bisection between its value without inference and 1."""
+    import jax
+    import jax.numpy as jnp
+
+    reducible = l - E
+
+    def tokens(q):
+        return (reducible * (1 - q) / B) ** (-1 / beta)
+
+    def halve(_, bounds):
+        low, high = bounds
+        q = (low + high) / 2
+        below = tokens(q) * (alpha * q / (beta * (1 - q)) - 1) < Dinf / 3
+        return jnp.where(below, q, low), jnp.where(below, high, q)
+
+    start = jnp.asarray(beta / (alpha + beta) + 0.0 * (reducible + Dinf))
+    q, _ = jax.lax.fori_loop(0, 60, halve, (start, jnp.ones_like(start)))
+    return (A / (q * reducible)) ** (1 / alpha), tokens(q)
+
+
+@catalogued(tier=1, family="compute-optimal")
+def inference_aware() -> Law:
+    """The cost of training and serving a model of a given loss (Sardana et al.), from a fit of chinchilla."""
+    quality = dict(l=2.094449421787097, E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
+    return Law(
+        name="inference_aware",
+        title="Inference-aware allocation",
+        equation=r"\mathrm{cost}(N) = 6 N \left(\frac{l - E - A N^{-\alpha}}{B}\right)^{-1/\beta} + 2 N D_\mathrm{inf}",
+        mean=_cost,
+        inputs=(
+            N,
+            Input("l", "nats/token", "loss that the model must reach", "target_loss", reference=2.1, centre="none"),
+            Input("Dinf", "tokens", "tokens served in its life", "inference_tokens", reference=1e11, centre="none"),
+        ),
+        parameters=(
+            E,
+            Parameter("A", CONTRIBUTION, "size coefficient", unit="response", at={"N": "alpha"}),
+            Parameter("B", LogNormal(log(400.0), 1.2), "data coefficient", unit="response"),
+            Parameter("alpha", EXPONENT, "size exponent"),
+            Parameter("beta", EXPONENT, "data exponent"),
+        ),
+        response=Response("cost", "FLOP", meaning="compute of training and of serving"),
+        optimum=_served_optimum,
+        references=(SARDANA,),
+        validity="Computed from the draws of a fit of chinchilla, one draw at a time; a loss above the floor of every "
+        "draw, and 2N FLOP a token served.",
+        relations=("chinchilla with no tokens served",),
+        unidentified=("nothing of its own: it has no parameters that chinchilla has not",),
+        decisions=("the model size and training tokens for a model that will serve so many tokens",),
+        kind="pushforward",
+        checks=(
+            Check("cost at N = 6e9", dict(quality, N=6e9, Dinf=1e11), 2.09914e22),
+            Check(
+                "least cost at the quality of a 7B Chinchilla model", dict(quality, Dinf=1e11), 6338700000.0, "N_opt"
+            ),
+        ),
+    )
