@@ -64,10 +64,12 @@ _PUBLIC = {
         "plot_groups",
         "plot_isoflop",
         "plot_loss_contour",
+        "plot_pairs",
         "plot_prior_posterior",
         "plot_residuals",
         "plot_windows",
     ),
+    "reporting": ("Evaluation", "Kit", "Verification", "evaluate", "report", "show_versions", "verify"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -133,10 +135,12 @@ if TYPE_CHECKING:
         plot_groups,
         plot_isoflop,
         plot_loss_contour,
+        plot_pairs,
         plot_prior_posterior,
         plot_residuals,
         plot_windows,
     )
     from bayescale.posterior import Fit, load_fit
     from bayescale.reading import read_runs
+    from bayescale.reporting import Evaluation, Kit, Verification, evaluate, report, show_versions, verify
     from bayescale.runs import Runs

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import time
 import warnings
 from typing import Annotated, Any
 
 import typer
 
+from bayescale.cli.kits import add_commands, kit_lines
+from bayescale.cli.printing import FitPath, Json, print_document as _document, say as _say
 from bayescale.cli.values import number, numbers, pairs, read_source
 from bayescale.errors import NotConverged
 
@@ -21,9 +22,7 @@ app = typer.Typer(
 )
 
 Source = Annotated[str, typer.Argument(help="A file (CSV, TSV, Parquet, JSON) or a data set's name.")]
-FitPath = Annotated[str, typer.Argument(metavar="FIT", help="The folder that `bayescale fit --out` made.")]
 LawName = Annotated[str, typer.Option("--law", help="A law; options after a colon, as kaplan_nd:floor=yes.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 Where = Annotated[str | None, typer.Option("--where", help="Keep rows where this holds, as 'params < 1e9'.")]
 DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with blank cells, and say how many.")]
 LossUnit = Annotated[
@@ -36,19 +35,6 @@ Prob = Annotated[float, typer.Option("--prob", help="Probability of the interval
 Draws = Annotated[
     str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
 ]
-
-
-def _say(lines: list[str], *, style: str | None = None, err: bool = False) -> None:
-    """Print lines; a style shows on a terminal only, and text is never read as markup."""
-    from rich.console import Console
-
-    console = Console(stderr=err, highlight=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, markup=False, style=style if style and line.strip() else None)
-
-
-def _document(document: Any) -> None:
-    print(jsonlib.dumps(document, ensure_ascii=False, allow_nan=False))
 
 
 def _budgets(flops: list[str] | None) -> tuple[float, ...]:
@@ -96,6 +82,7 @@ def fit(
         bool, typer.Option("--prior-only-ok", help="Fit even where rows are fewer than parameters.")
     ] = False,
     out: Annotated[str | None, typer.Option("--out", help="Folder for posterior.nc, fit.json and runs.csv.")] = None,
+    report: Annotated[str | None, typer.Option("--report", help="Folder for a report, as `bayescale report`.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
@@ -108,6 +95,7 @@ def fit(
 
     began = time.perf_counter()
     _require_new(out, force)
+    _require_new(report, force)
     runs = _read(
         source,
         law,
@@ -151,13 +139,18 @@ def fit(
     result = result.with_info(seconds=seconds)
     if out is not None:
         write_folder(result, out, force=force, allocation=allocation)
+    kit = None
+    if report is not None:
+        from bayescale.reporting import report as write_report
+
+        kit = write_report(result, report, force=force, progress=False if quiet or json else None)
     if json:
         _document(fit_document(result, allocation))
     else:
         lines = fit_lines(result, allocation, baseline)
         if details:
             lines += ["", *summary_lines(result), "", *_detail_lines(result)]
-        _say(lines)
+        _say([*lines, "", *kit_lines(kit)] if kit else lines)
         if not quiet:
             _say(["", *_next_steps(result, out, details)], style="dim", err=True)
     if result.info["interrupted"]:
@@ -491,3 +484,6 @@ def forecast(
         )
     else:
         _say(forecast_lines(made))
+
+
+add_commands(app)
