@@ -26,7 +26,6 @@ from bayescale.plots.style import (
     column_label,
     finish,
     interval_label,
-    legend,
     legend_above,
     literal,
     log_scale,
@@ -82,7 +81,7 @@ def plot_fit(fit: Fit, axes: Any = None, *, prob: float | None = None, seed: int
         Line2D([], [], color=DARK, marker="_", markersize=5, linestyle="none", label="law's curve, median"),
         Line2D([], [], color=GREY, alpha=0.6, linewidth=1.5, label=f"{percent(prob)} predictive, one run"),
     ]
-    legend(upper, handles, loc="best", title=warning_of(fit))
+    legend_above(upper, handles, 2, title=warning_of(fit))
     finish(upper, None, loss_label(fit))
     _residual_panel(fit, lower, along, found, prob, None)
     if axes is None:
@@ -266,8 +265,9 @@ def plot_prior_posterior(
         Patch(facecolor=BLUE, edgecolor=BLUE, alpha=0.5, label="posterior"),
         Line2D([], [], color=GREY, linewidth=1.4, marker="o", markersize=3, label=words),
     ]
-    if axes is None:
-        size, figure = text_sizes(panels[0])[1], panels[0].figure
+    figure = panels[0].figure
+    if axes is None or set(figure.axes) <= set(np.asarray(axes, object).ravel()):
+        size = text_sizes(panels[0])[1]
         made = figure.legend(
             handles=handles,
             loc="outside upper center",

@@ -118,5 +118,4 @@ def plot_held_out(fit: Fit, found: Mapping[str, Any], ax: Axes | None = None) ->
         square = dict(marker="s", markerfacecolor="white", markersize=3.2, linestyle="none")
         handles.append(Line2D([], [], color=VERMILLION, label="outside", **square))  # type: ignore[arg-type]
     legend_above(ax, handles, 2, title=warning_of(fit))
-    unit = "% of the forecast" if positive else loss_label(fit)
-    return finish(ax, label, f"observed − forecast ({unit})")
+    return finish(ax, label, f"observed − forecast ({'%' if positive else loss_label(fit)})")

@@ -48,6 +48,7 @@ def html_of_maths(latex: str) -> str:
     """Simple mathematics as HTML: Greek letters, sub- and superscripts; what it does not know stays LaTeX in code."""
     body = re.sub(r"\\(left|right|,|;|!|displaystyle)(?![A-Za-z])", "", latex)
     body = re.sub(r"\\(?:mathrm|text|operatorname)\{([^{}]*)\}", r"\1", body)
+    body = re.sub(r"\\hat ([A-Za-z])", "\\1\u0302", body)
     body = re.sub(r"\\([A-Za-z]+)", lambda m: _KNOWN.get(m[1], m[0]), body)
     body = body.replace("-", "−")
     made = html_text(body)
@@ -59,7 +60,7 @@ def html_of_maths(latex: str) -> str:
     return f"<code>{html_text(latex)}</code>" if "\\" in made or "{" in made else f"<i>{made}</i>"
 
 
-_KNOWN = {**_GREEK, "sum": "∑", "hat": "", "times": "×", "cdot": "·", "log": "log ", "sim": "~", "exp": "exp "}
+_KNOWN = {**_GREEK, "sum": "∑", "times": "×", "cdot": "·", "log": "log ", "sim": "~", "exp": "exp "}
 
 
 def decimals_of(error: float | None, value: float) -> int:

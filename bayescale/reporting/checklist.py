@@ -280,11 +280,10 @@ def _sheet_items(fit: Fit, document: Mapping[str, Any], known: Mapping[str, str]
              if fit.runs.has("params") else None),
         Item("S10", "Most data", f"{count_label(float(fit.runs.values('tokens').max()))} tokens"
              if fit.runs.has("tokens") else None),
-        Item("S11", "Is the data described", "yes, see 2.3b" if known.get("data") else None),
-        Item("S12", "Bootstrapping", boot or "not used: intervals are of the posterior"),
-        Item("S13", "Is the law validated", f"yes: {held['inside']} of {held['count']} larger runs"
+        Item("S11", "Bootstrapping", boot or "not used: intervals are of the posterior"),
+        Item("S12", "Is the law validated", f"yes: {held['inside']} of {held['count']} larger runs"
              if held else "no held-out runs: " + report["left_out"].get("held_out", "not asked for")),
-        Item("S14", "Definition of FLOP", _counting(fit)),
-        Item("S15", "Uncertainty", f"{percent(fit.prob)} {fit.interval_kind()} intervals of every number; draws in "
+        Item("S13", "Definition of FLOP", _counting(fit)),
+        Item("S14", "Uncertainty", f"{percent(fit.prob)} {fit.interval_kind()} intervals of every number; draws in "
              "posterior.nc of the fit"),
     ]  # fmt: skip

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bayescale.errors import BayescaleError, NotFittedFor
+from bayescale.errors import BayescaleError, NotFittedFor, nearest
 from bayescale.plots import (
     plot_fit,
     plot_frontier,
@@ -159,14 +159,28 @@ FIGURES: tuple[tuple[Drawn, Draw], ...] = (
 )  # fmt: skip
 
 
+def figures_named(names: Sequence[str] | None) -> tuple[tuple[Drawn, Draw], ...]:
+    """The figures of those names, all without names; raises `NotFittedFor` for an unknown one."""
+    if names is None:
+        return FIGURES
+    known = {drawn.name: (drawn, draw) for drawn, draw in FIGURES}
+    if unknown := [n for n in names if n not in known]:
+        raise NotFittedFor(f"no figure is called {unknown[0]!r}", code="BS-U001", remedy=nearest(unknown[0], [*known]))
+    return tuple(known[n] for n in names)
+
+
 def draw_figures(
-    fit: Fit, document: Mapping[str, Any], folder: Path, told: Callable[[str], None]
+    fit: Fit,
+    document: Mapping[str, Any],
+    folder: Path,
+    told: Callable[[str], None],
+    names: Sequence[str] | None = None,
 ) -> tuple[list[Drawn], dict[str, str]]:
-    """Draw every figure that the fit supports into a folder; returns those drawn, and why others were not."""
+    """Draw the figures that the fit supports into a folder; returns those drawn, and why others were not."""
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Drawn] = []
     missing: dict[str, str] = {}
-    for drawn, draw in FIGURES:
+    for drawn, draw in figures_named(names):
         told(f"figure {drawn.name}")
         try:
             figures = {label: draw(fit, document, width) for label, (width, _) in WIDTHS.items()}

@@ -15,7 +15,7 @@ from bayescale.posterior import Fit
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
 from bayescale.reporting.checklist import Item, checklist, checklist_table, share_filled
-from bayescale.reporting.figures import FIGURES, Drawn, draw_figures
+from bayescale.reporting.figures import FIGURES, Drawn, draw_figures, figures_named
 from bayescale.reporting.manifest import MANIFEST, write_manifest
 from bayescale.reporting.methods import checklist_source, methods
 from bayescale.reporting.numbers import kit_document
@@ -66,6 +66,7 @@ def report(
     hold_out: bool = True,
     bootstrap: int = 200,
     seed: int = 0,
+    figures: Sequence[str] | None = None,
     progress: bool | Progress | None = None,
 ) -> Kit:
     """Write everything that a paper needs from a fit into a folder: tables, figures, methods, checklist, manifest.
@@ -77,7 +78,8 @@ def report(
 
     Printed intervals are the headline's: credible, or adjusted where they were widened. What the fit cannot answer is
     left out, with the reason. `hold_out` refits without the largest runs to try the extrapolation, `bootstrap` is the
-    number of resamples of the least-squares fit. `progress` is as in `fit`.
+    number of resamples of the least-squares fit, `figures` the names of those wanted (by default all). `progress` is as
+    in `fit`.
 
     Raises `FitError` (BS-U002) when the folder exists and `force` is not given, or is not that of a report, and
     `NotFittedFor` for a least-squares fit.
@@ -93,11 +95,12 @@ def report(
             f"the folder {folder} exists", code="BS-U002", file=str(folder), remedy="Add --force (force=True)."
         )
     _require_replaceable(folder)
+    figures_named(figures)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         with progress_bar(progress, f"report of {fit.info['runs']['source']}") as tell:
-            made = _write(fit, part, folder, hold_out, bootstrap, seed, _teller(tell))
+            made = _write(fit, part, folder, hold_out, bootstrap, seed, figures, _teller(tell))
         part.chmod(0o755)
         _put_in_place(part, folder)
     finally:
@@ -146,10 +149,11 @@ def _write(
     hold_out: bool,
     bootstrap: int,
     seed: int,
+    wanted: Sequence[str] | None,
     told: Callable[[str], None],
 ) -> Kit:
     document = kit_document(fit, hold_out=hold_out, bootstrap=bootstrap, seed=seed, told=told)
-    figures, missing = draw_figures(fit, document, part / "figures", told)
+    figures, missing = draw_figures(fit, document, part / "figures", told, wanted)
     told("text")
     document["report"]["left_out"] |= missing
     items = checklist(fit, document)

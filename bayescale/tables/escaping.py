@@ -51,8 +51,6 @@ _LATEX = {
 #: Letters that the T1 encoding has; all else is written as its number.
 _T1 = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$#])")
-#: What Markdown takes for a list, a heading or a rule where it begins a line.
-_BEGINNING = re.compile(r"^([-+=]|\d+(?=[.)]))")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
@@ -80,7 +78,7 @@ def markdown_text(text: object) -> str:
     escaped = _MARKDOWN.sub(r"\\\1", plain_text(text).replace("&", "&amp;"))
     for sign, entity in (("<", "&lt;"), (">", "&gt;"), ("://", "&#58;//"), ("www.", "www&#46;")):
         escaped = escaped.replace(sign, entity)
-    return _BEGINNING.sub(lambda m: f"\\{m[0]}" if not m[0].isdigit() else f"{m[0]}\u2060", escaped)
+    return escaped
 
 
 def html_text(text: object) -> str:
