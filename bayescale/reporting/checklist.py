@@ -35,7 +35,7 @@ class Item:
         return {"number": self.number, "asks": self.asks, "answer": self.answer}
 
 
-def checklist(fit: Fit, document: Mapping[str, Any]) -> list[Item]:
+def checklist_items(fit: Fit, document: Mapping[str, Any]) -> list[Item]:
     """Every item with its answer."""
     known = provenance_of(fit)
     return [*_law_items(fit), *_setup_items(fit, known), *_data_items(fit, known), *_fitting_items(fit, document),

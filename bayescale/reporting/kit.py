@@ -14,10 +14,10 @@ from bayescale.errors import FitError, NotFittedFor
 from bayescale.posterior import Fit
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
-from bayescale.reporting.checklist import Item, checklist, checklist_table, share_filled
+from bayescale.reporting.checklist import Item, checklist_items, checklist_table, share_filled
 from bayescale.reporting.figures import FIGURES, Drawn, draw_figures, figures_named
 from bayescale.reporting.manifest import MANIFEST, write_manifest
-from bayescale.reporting.methods import checklist_source, methods
+from bayescale.reporting.methods import checklist_source, methods_paragraphs
 from bayescale.reporting.numbers import kit_document
 from bayescale.reporting.pages import Report, html_page, latex_page, markdown_page
 from bayescale.reporting.sections import Document, kind_of, tables_of
@@ -156,7 +156,7 @@ def _write(
     figures, missing = draw_figures(fit, document, part / "figures", told, wanted)
     told("text")
     document["report"]["left_out"] |= missing
-    items = checklist(fit, document)
+    items = checklist_items(fit, document)
     document["report"]["checklist"] = {"filled": share_filled(items), "items": [i.to_json() for i in items]}
     tables = [*tables_of(fit, document), checklist_table(items)]
     written = _report(fit, document, tables, figures, items)
@@ -217,7 +217,7 @@ def _report(
         lead=tuple(lead),
         results=tuple(t for t in tables if t.name not in _APPENDIX),
         figures=tuple(figures),
-        methods=tuple(methods(fit, document, entries)),
+        methods=tuple(methods_paragraphs(fit, document, entries)),
         appendix=tuple(t for t in tables if t.name in _APPENDIX),
         questions=tuple(text(f"{i.number} {i.asks}?") for i in items if i.answer is None),
         left_out=tuple(text(f"{k.replace('_', ' ')}: {v}") for k, v in document["report"]["left_out"].items()),

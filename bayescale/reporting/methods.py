@@ -20,7 +20,7 @@ from bayescale.reporting.sections import Document, name_of
 _DISTRIBUTION = re.compile(r"^(\w+)\((.*)\)$")
 
 
-def methods(fit: Fit, document: Document, entries: Sequence[Entry]) -> list[Written]:
+def methods_paragraphs(fit: Fit, document: Document, entries: Sequence[Entry]) -> list[Written]:
     """The paragraphs: data, model, priors, computation, checks, and what is conditioned on."""
     return [
         _data(fit, entries),
