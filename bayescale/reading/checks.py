@@ -341,9 +341,9 @@ def note_repeated_data(draft: Draft) -> None:
     if again.any():
         draft.note(
             "BS-R013",
-            f"{int(again.sum())} of {len(epochs)} rows read their data more than once, up to {epochs.max():,.0f} times: "
-            "a law of N and D counts a repeated token as a new one. A data-constrained law knows better; or keep"
-            f' the others with --where "tokens <= {_REPEATED:g} * unique_tokens"',
+            f"{int(again.sum())} of {len(epochs)} rows read their data repeatedly, up to {epochs.max():,.0f} times: "
+            "a law of N and D counts a repeated token as a new one, a data-constrained law does not; keep the others "
+            f'with --where "tokens <= {_REPEATED:g} * unique_tokens"',
         )
 
 
@@ -435,5 +435,8 @@ def note_pooled_settings(draft: Draft) -> None:
 def _follows(draft: Draft, header: str) -> bool:
     """Whether a column follows from the model size or from a column that is used, as a model's name does."""
     others = [c for c in ("params", "recipe", "group") if c in draft.frame]
-    kinds = {o: draft.frame[[o, header]].drop_duplicates() for o in others}
-    return any(len(pairs) == len(pairs[o].drop_duplicates()) for o, pairs in kinds.items())
+    for other in others:
+        pairs = {*zip(draft.frame[other].tolist(), draft.frame[header].tolist(), strict=True)}
+        if len(pairs) == len({first for first, _ in pairs}):
+            return True
+    return False
