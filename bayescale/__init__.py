@@ -69,7 +69,10 @@ _PUBLIC = {
         "plot_residuals",
         "plot_windows",
     ),
-    "reporting": ("Evaluation", "Kit", "Verification", "evaluate", "report", "show_versions", "verify"),
+    "reporting.evaluation": ("Evaluation", "evaluate"),
+    "reporting.kit": ("Kit", "report"),
+    "reporting.manifest": ("Verification", "verify"),
+    "reporting.versions": ("Versions", "show_versions"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -142,5 +145,8 @@ if TYPE_CHECKING:
     )
     from bayescale.posterior import Fit, load_fit
     from bayescale.reading import read_runs
-    from bayescale.reporting import Evaluation, Kit, Verification, evaluate, report, show_versions, verify
+    from bayescale.reporting.evaluation import Evaluation, evaluate
+    from bayescale.reporting.kit import Kit, report
+    from bayescale.reporting.manifest import Verification, verify
+    from bayescale.reporting.versions import Versions, show_versions
     from bayescale.runs import Runs

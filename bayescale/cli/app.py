@@ -141,7 +141,7 @@ def fit(
         write_folder(result, out, force=force, allocation=allocation)
     kit = None
     if report is not None:
-        from bayescale.reporting import report as write_report
+        from bayescale.reporting.kit import report as write_report
 
         kit = write_report(result, report, force=force, progress=False if quiet or json else None)
     if json:

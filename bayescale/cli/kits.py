@@ -27,7 +27,7 @@ def report(
     """From a fit to a paper: tables, figures, methods, checklist and manifest in one folder."""
     from bayescale.cli import NOT_CONVERGED
     from bayescale.posterior import load_fit
-    from bayescale.reporting import report as write_report
+    from bayescale.reporting.kit import report as write_report
 
     result = load_fit(fit)
     made = write_report(result, out, force=force, hold_out=hold_out, progress=False if json else None)
@@ -57,7 +57,7 @@ def verify(
 ) -> None:
     """Is every file of a report still the one that was written? Exit 3 with its name if not."""
     from bayescale.cli import INPUT
-    from bayescale.reporting import verify as verify_folder
+    from bayescale.reporting.manifest import verify as verify_folder
 
     found = verify_folder(folder)
     if json:

@@ -239,13 +239,14 @@ def _level(name: str, written: Any) -> str:
 
 
 def plot_prior_posterior(
-    fit: Fit, names: Sequence[str] | None = None, axes: Any = None, *, prob: float | None = None
+    fit: Fit, names: Sequence[str] | None = None, axes: Any = None, *, prob: float | None = None, above: bool = False
 ) -> np.ndarray:
     """Draw the prior and the posterior density of each parameter, one panel each, with medians and intervals below.
 
     Every density is scaled to the same height; an axis is logarithmic where the prior of a positive quantity spans more
     than a decade. By default: the law's parameters, its first derived quantity, noise and spreads of groups, without
     what was fixed; `names` are those of `fit.summary()`. `axes` are at least as many Axes; those drawn in are returned.
+    The key stands over the figure if it was made here or with `above=True`, else over the first panel.
 
     Raises `NotFittedFor` for a name that the fit does not report, and for fewer axes than panels.
 
@@ -266,7 +267,7 @@ def plot_prior_posterior(
         Line2D([], [], color=GREY, linewidth=1.4, marker="o", markersize=3, label=words),
     ]
     figure = panels[0].figure
-    if axes is None or set(figure.axes) <= set(np.asarray(axes, object).ravel()):
+    if axes is None or above:
         size = text_sizes(panels[0])[1]
         made = figure.legend(
             handles=handles,

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from bayescale.errors import NotFittedFor
@@ -123,9 +123,13 @@ def legend_above(ax: Axes, handles: Sequence[Any], columns: int, **options: Any)
 
 
 def literal(text: str) -> str:
-    """Text of a table as it is: a dollar sign would begin mathematics, and long names would push the panel aside."""
+    """Text of a table as it is: a dollar sign would begin mathematics, and long names would push the panel aside.
+
+    Characters that the session's font does not have are drawn as question marks.
+    """
     shown = text if len(text) <= 40 else f"{text[:39]}…"
-    return shown.replace("$", r"\$")
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if font.get_char_index(ord(c)) else "?" for c in shown).replace("$", r"\$")
 
 
 def count_label(x: float, _: Any = None) -> str:

@@ -95,7 +95,7 @@ def _number(written: str, suffix: str = "") -> Written:
     minus = written.startswith("-")
     if parts := _scientific(written):
         mantissa, exponent = parts
-        one = mantissa.strip("-0.") == "1" and float(mantissa) in (1.0, -1.0)
+        one = mantissa in ("1", "-1")
         head = "-" if minus else ""
         latex = rf"${head}10^{{{exponent}}}$" if one else rf"${mantissa}\times 10^{{{exponent}}}$"
         page = f"10<sup>{exponent}</sup>" if one else f"{mantissa}×10<sup>{exponent}</sup>"

@@ -97,7 +97,7 @@ def _prior_posterior(fit: Fit, document: Mapping[str, Any], width: float) -> Any
     figure, axes = new_figure(width, 1.3 * rows + 0.4, rows=rows, columns=across)
     for ax in axes.ravel()[len(names) :]:
         ax.set_axis_off()
-    plot_prior_posterior(fit, names, axes.ravel())
+    plot_prior_posterior(fit, names, axes.ravel(), above=True)
     return figure
 
 
