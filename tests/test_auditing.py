@@ -102,3 +102,9 @@ def test_commands(grouped_fit, tmp_path, capsys):
     assert run(["judge", "--interval", ".454", ".455", "--rows", "240", "--fit", folder]) == 0
     assert "would have needed about" in capsys.readouterr().out
     assert run(["judge", "--interval", ".5", ".4", "--rows", "240"]) == 2
+
+
+def test_where_the_exponents_are_tied_the_windows_follow_the_parameters(ladder):
+    fit = bs.fit("chinchilla", ladder, seed=0, group="none", noise="normal", tie=[("alpha", "beta")], draws=300)
+    assert {"E", "alpha"} <= set(bs.stability(fit).frame()["quantity"])
+    assert set(bs.audit(fit).left_out["quantity"]) == set(bs.stability(fit).quantities)

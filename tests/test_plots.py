@@ -30,6 +30,7 @@ from bayescale.plots import (
 from bayescale.plots.budgets import frontier_bands, isoflop_curves, loss_surface
 from bayescale.plots.comparisons import density, group_effects, residual_table, scalars
 from bayescale.plots.draws import thinned
+from bayescale.plots.pairs import default_pairs
 from bayescale.plots.style import SparseLog, count_label, percent, power_label
 
 #: Functions of one Axes, and what their labels must say.
@@ -443,3 +444,13 @@ def test_pairs_draw_every_pair_in_the_lower_triangle(fitted, draws):
     assert not out[0, 1].axison and out[1, 0].get_xlim() == out[0, 0].get_xlim()
     with pytest.raises(bs.NotFittedFor, match="2 to 8"):
         bs.plot_pairs(fitted, ["E"])
+
+
+def test_pairs_of_tied_parameters_are_a_line(fitted):
+    tied = fitted.tree.copy()
+    for group in ("headline", "prior"):
+        tied[group] = xr.DataTree(tied[group].to_dataset().assign(beta=tied[group]["alpha"]))
+    fit = replace(fitted, tree=tied)
+    assert default_pairs(fit) == ["E", "A_ref", "B_ref", "alpha"]
+    (line,) = bs.plot_pairs(fit, ["alpha", "beta"])[1, 0].lines
+    assert np.array_equal(line.get_xdata(), line.get_ydata())

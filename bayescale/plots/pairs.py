@@ -80,7 +80,15 @@ def default_pairs(fit: Fit) -> list[str]:
     known = set(fit.tree["headline"].data_vars) & set(fit.tree["prior"].data_vars)
     wanted = [p.name for p in fit.law.coordinates() if p.name in known and not p.dims and not p.over]
     varied = [n for n in wanted if n in free or np.ptp(np.asarray(fit.tree["headline"][n])) > 0]
-    return varied[:_MOST]
+    draws = {n: np.asarray(fit.tree["headline"][n]).ravel() for n in varied}
+    # Tied parameters are one.
+    own = [n for k, n in enumerate(varied) if not any(_follows(draws[n], draws[m]) for m in varied[:k])]
+    return own[:_MOST]
+
+
+def _follows(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether two quantities move on one straight line."""
+    return bool(abs(np.corrcoef(x, y)[0, 1]) > 1 - 1e-9)
 
 
 def _margin(ax: Axes, x: np.ndarray, reach: np.ndarray) -> None:
@@ -94,9 +102,14 @@ def _margin(ax: Axes, x: np.ndarray, reach: np.ndarray) -> None:
 
 
 def _joint(ax: Axes, x: np.ndarray, y: np.ndarray, across: np.ndarray, up: np.ndarray) -> None:
-    """Regions of highest density that hold given shares of the draws."""
+    """Regions of highest density that hold given shares of the draws; a line where one follows from the other."""
     from scipy.stats import gaussian_kde
 
+    if _follows(x, y):
+        ax.plot(x, y, ",", color=BLUE)
+        ax.set_xlim(*across)
+        ax.set_ylim(*up)
+        return
     estimate = gaussian_kde(np.stack([x, y]))
     gx, gy = np.linspace(across[0], across[1], _GRID), np.linspace(up[0], up[1], _GRID)
     height = estimate(np.stack([g.ravel() for g in np.meshgrid(gx, gy)])).reshape(_GRID, _GRID)
