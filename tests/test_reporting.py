@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 import bayescale as bs
 from bayescale.cli import run
+from bayescale.laws import LAWS, find_law
 from bayescale.reporting.approaches import isoflop_minima
 from bayescale.reporting.cells import decimals_of, html_of_maths, interval, number, rounded
 from bayescale.reporting.numbers import round_numbers
@@ -166,10 +168,6 @@ def test_evaluate_needs_the_plain_document_only_and_neither_jax_nor_pandas(ladde
 
 
 def test_the_search_along_a_budget_finds_the_closed_form_s_optimum(kit, monkeypatch):
-    from dataclasses import replace
-
-    from bayescale.laws import find_law
-
     made, law = document_of(kit), find_law("chinchilla")
     exact = bs.evaluate(made, C=1e15)
     searched = bs.evaluate(made, C=1e15, law=replace(law, optimum=None))
@@ -192,6 +190,38 @@ def test_evaluate_refuses_what_it_cannot_answer(kit, tmp_path):
     for path in (tmp_path / "other.json", tmp_path / "missing.json"):
         with pytest.raises(bs.FitError):
             bs.evaluate(path, N=1e6, D=1e8)
+
+
+def checked_means():
+    """Every value that a law of scalars says its formula must reproduce."""
+    found = []
+    for name in LAWS:
+        law = find_law(name)
+        plain = law.likelihood is None and len(law.responses) == 1 and not any(i.per for i in law.inputs)
+        if not plain or any(p.over or p.dims for p in law.parameters):
+            continue
+        wanted = {*(p.name for p in law.parameters), *(i.name for i in law.inputs)}
+        for c in law.checks:
+            if c.of == "mean" and wanted <= set(c.at):
+                found.append(pytest.param(law, c, id=f"{name}: {c.meaning}"))
+    return found
+
+
+@pytest.mark.parametrize("law, check", checked_means())
+def test_evaluate_reproduces_the_laws_own_checks(law, check):
+    inputs = {i.name: check.at[i.name] for i in law.inputs}
+    parameters = {p.name: {"median": check.at[p.name]} for p in law.parameters}
+    made = {
+        "schema": "bayescale.fit/1",
+        "law": law.name,
+        "parameters": parameters,
+        "references": {k: v for k, v in check.at.items() if k not in parameters and k not in inputs},
+        "loss_unit": "nats/token",
+        "headline_source": "posterior",
+        "allocation": [],
+    }
+    found = bs.evaluate(made, inputs=inputs, law=law)
+    assert found.loss == pytest.approx(check.value, rel=check.tolerance)
 
 
 def test_printed_medians_have_digits_enough_to_compute_with(kit):

@@ -181,7 +181,14 @@ def _has_optimum(law: Law, others: Mapping[str, Any]) -> bool:
 def _loss(law: Law, values: Mapping[str, Any], references: Mapping[str, Any], at: Mapping[str, Any]) -> float:
     formula = next(iter(law.formulas().values()))
     known = {**references, **at, **values}
-    return float(np.asarray(formula(**{k: known[k] for k in argument_names(formula)})))
+    named = {k: known[k] for k in argument_names(formula)}
+    value = formula(**named)
+    if not isinstance(value, float | np.ndarray | np.generic):  # a formula written in JAX
+        from bayescale.model import double_precision
+
+        with double_precision():
+            value = formula(**named)
+    return float(np.asarray(value))
 
 
 def _optimum(law: Law, values: Mapping[str, Any], references: Mapping[str, Any], C: float, others: Mapping) -> float:
