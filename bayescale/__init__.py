@@ -67,11 +67,16 @@ _PUBLIC = {
         "plot_groups",
         "plot_isoflop",
         "plot_loss_contour",
+        "plot_pairs",
         "plot_prior_posterior",
         "plot_residuals",
         "plot_tables",
         "plot_windows",
     ),
+    "reporting.evaluation": ("Evaluation", "evaluate"),
+    "reporting.kit": ("Kit", "report"),
+    "reporting.manifest": ("Verification", "verify"),
+    "reporting.versions": ("Versions", "show_versions"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -140,6 +145,7 @@ if TYPE_CHECKING:
         plot_groups,
         plot_isoflop,
         plot_loss_contour,
+        plot_pairs,
         plot_prior_posterior,
         plot_residuals,
         plot_tables,
@@ -147,4 +153,8 @@ if TYPE_CHECKING:
     )
     from bayescale.posterior import Answers, Batch, Fit, load_fit
     from bayescale.reading import read_runs
+    from bayescale.reporting.evaluation import Evaluation, evaluate
+    from bayescale.reporting.kit import Kit, report
+    from bayescale.reporting.manifest import Verification, verify
+    from bayescale.reporting.versions import Versions, show_versions
     from bayescale.runs import Runs

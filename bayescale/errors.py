@@ -21,6 +21,7 @@ CODES: dict[str, str] = {
     "BS-R009": "tokens look like millions or billions",
     "BS-R010": "compute is given in PF-days",
     "BS-R011": "compute disagrees with 6ND",
+    "BS-R013": "training data is repeated",
     "BS-R014": "rows are exact duplicates",
     "BS-R015": "the same configuration was run more than once",
     "BS-R016": "rows look like checkpoints of one run",

@@ -123,3 +123,9 @@ def test_other_noises_are_set_beside_the_fit(plain_fit):
     assert made.finding.code == "model-choice" and made.to_json()["specifications"][0]["comparable"] in (True, False)
     with pytest.raises(bs.LawError, match="no quantity"):
         bs.specifications(plain_fit, ["alhpa"])
+
+
+def test_where_the_exponents_are_tied_the_windows_follow_the_parameters(ladder):
+    fit = bs.fit("chinchilla", ladder, seed=0, group="none", noise="normal", tie=[("alpha", "beta")], draws=300)
+    assert {"E", "alpha"} <= set(bs.stability(fit).frame()["quantity"])
+    assert set(bs.audit(fit).left_out["quantity"]) == set(bs.stability(fit).quantities)

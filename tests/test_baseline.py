@@ -93,3 +93,9 @@ def test_refusals(ladder):
         bs.least_squares("chinchilla", ladder, coordinates="raw")
     with pytest.raises(bs.LawError, match="leaves out"):
         bs.least_squares("chinchilla", ladder, starts=[{"E": 1.0}])
+
+
+def test_a_fit_of_one_draw_has_a_summary(ladder):
+    summary = bs.least_squares("chinchilla", ladder, starts=2).summary()
+    assert 0 < summary.loc["a", "median"] < 1
+    assert summary.loc["a", ["sd", "mcse_mean", "r_hat"]].isna().all()

@@ -117,13 +117,16 @@ def test_notebook_is_committed_clean(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not [cell.source for cell in code if cell.outputs or cell.execution_count is not None]
     first = {
-        name: min(k for k, c in enumerate(code) if f"import {name}" in c.source) for name in ("bayescale", "arviz")
+        name: min((k for k, c in enumerate(code) if f"import {name}" in c.source), default=len(code))
+        for name in ("bayescale", "arviz")
     }
     assert first["bayescale"] < first["arviz"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
-def test_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
+def test_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch, request):
+    if "besiroglu2024" in path.read_text(encoding="utf-8"):
+        request.getfixturevalue("epoch")  # skips where the table is not at hand
     # The kernel is a process of its own and draws as in Jupyter; it inherits the suite's cache of compiled programs.
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(path, as_version=4)

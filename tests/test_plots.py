@@ -30,6 +30,7 @@ from bayescale.plots import (
 from bayescale.plots.budgets import frontier_bands, isoflop_curves, loss_surface
 from bayescale.plots.comparisons import density, group_effects, residual_table, scalars
 from bayescale.plots.draws import thinned
+from bayescale.plots.pairs import default_pairs
 from bayescale.plots.style import SparseLog, count_label, percent, power_label
 
 #: Functions of one Axes, and what their labels must say.
@@ -430,3 +431,26 @@ def test_a_log_axis_has_a_few_ticks_whatever_its_range(high):
     ax.set_xlim(1, high)
     ticks = [t for t in SparseLog(ax, "x")() if 1 <= t <= high]
     assert 2 <= len(ticks) <= 7
+
+
+def test_pairs_draw_every_pair_in_the_lower_triangle(fitted, draws):
+    axes = pyplot.subplots(3, 3, layout="constrained")[1]
+    out = bs.plot_pairs(fitted, ["E", "alpha", "beta"], axes)
+    assert out.shape == (3, 3) and out[2, 0] is axes[2, 0]
+    assert [out[2, k].get_xlabel() for k in range(3)] == ["$E$", r"$\alpha$", r"$\beta$"]
+    assert "90% credible" in legend_text(out[0, 2])
+    (line,) = out[2, 1].lines
+    assert line.get_xydata()[0] == pytest.approx([np.median(draws["alpha"]), np.median(draws["beta"])], rel=0.02)
+    assert not out[0, 1].axison and out[1, 0].get_xlim() == out[0, 0].get_xlim()
+    with pytest.raises(bs.NotFittedFor, match="2 to 8"):
+        bs.plot_pairs(fitted, ["E"])
+
+
+def test_pairs_of_tied_parameters_are_a_line(fitted):
+    tied = fitted.tree.copy()
+    for group in ("headline", "prior"):
+        tied[group] = xr.DataTree(tied[group].to_dataset().assign(beta=tied[group]["alpha"]))
+    fit = replace(fitted, tree=tied)
+    assert default_pairs(fit) == ["E", "A_ref", "B_ref", "alpha"]
+    (line,) = bs.plot_pairs(fit, ["alpha", "beta"])[1, 0].lines
+    assert np.array_equal(line.get_xdata(), line.get_ydata())

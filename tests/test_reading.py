@@ -436,3 +436,56 @@ def test_no_response_need_be_there():
     assert read_runs(table(loss=None), response=None).columns == ("params", "tokens", "flops")
     runs = read_runs(table(loss=None, val_loss=[3, 2.9, 2.8, 2.7], test_loss=[3, 2.8, 2.7, 2.6]), response=None)
     assert "loss" not in runs.columns and "could each be the loss" in said(runs, "BS-R030")
+
+
+def grid(**columns):
+    """Four model sizes at six amounts of data, and further columns."""
+    sizes = [n * 1e8 for n in (1, 2, 4, 8) for _ in range(6)]
+    tokens = [d * 1e9 for _ in range(4) for d in (1, 2, 4, 8, 16, 32)]
+    loss = [1.8 + 480 * n**-0.35 + 2085 * d**-0.37 for n, d in zip(sizes, tokens, strict=True)]
+    return {"params": sizes, "tokens": tokens, "loss": loss, **columns}
+
+
+def noted(runs, code):
+    return [n.message for n in runs.notes if n.code == code]
+
+
+def test_repeated_data_is_said_and_the_filter_offered_works():
+    runs = read_runs(grid(unique_tokens=[4e9] * 24))
+    (message,) = noted(runs, "BS-R013")
+    assert message.startswith("12 of 24 rows") and "up to 8 times" in message
+    kept = read_runs(grid(unique_tokens=[4e9] * 24), where="tokens <= 1.05 * unique_tokens")
+    assert len(kept) == 12 and not noted(kept, "BS-R013")
+    assert not noted(read_runs(grid(unique_tokens=[32e9] * 24)), "BS-R013")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"portion_steps_elapsed": [k / 6 for k in range(1, 7)] * 4},
+        {"steps": [100, 200, 300, 400, 500, 600] * 4, "total_steps": [600] * 24},
+    ],
+)
+def test_checkpoints_of_unfinished_runs_get_their_runs(extra):
+    runs = read_runs(grid(**extra))
+    (message,) = noted(runs, "BS-R016")
+    assert message.startswith("20 of 24 rows")
+    assert len(set(runs.frame["run"])) == 4 and len(noted(runs, "BS-R057")) == 1
+    assert (runs.frame.groupby("run")["params"].nunique() == 1).all()
+    condition = message.split('"')[1]
+    assert len(read_runs(grid(**extra), where=condition)) == 4
+    named = read_runs(grid(run=[f"r{k // 6}" for k in range(24)], **extra))
+    assert set(named.frame["run"]) == {"r0", "r1", "r2", "r3"} and not noted(named, "BS-R057")
+
+
+def test_a_grid_of_finished_runs_is_not_taken_for_checkpoints():
+    for extra in ({}, {"steps": [100, 200, 300, 400, 500, 600] * 4}, {"portion_steps_elapsed": [1.0] * 24}):
+        runs = read_runs(grid(**extra))
+        assert "run" not in runs.frame and not noted(runs, "BS-R016")
+
+
+def test_settings_that_are_pooled_are_said():
+    (message,) = noted(read_runs(grid(schedule=["cosine", "constant"] * 12)), "BS-R023")
+    assert "'schedule' (2)" in message and "--where" in message
+    named = [f"m{n}" for n in (1, 2, 4, 8) for _ in range(6)]
+    assert not noted(read_runs(grid(model=named)), "BS-R023"), "a model's name follows from its size"

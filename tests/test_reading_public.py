@@ -67,3 +67,21 @@ def test_what_a_refusal_asks_for_is_enough(name):
     options, rows = ANSWERS[name]
     runs = read_runs(FOLDER / f"{name}.csv", **options)
     assert rows is None or len(runs) == rows
+
+
+#: What must be said of tables whose rows have more in common than a law of N and D knows.
+SAID = {
+    "datablations_c4": {"BS-R013"},  # repeated tokens
+    "gemstones": {"BS-R023"},  # phases of the learning rate
+    "misfitting_openlm_ckpts": {"BS-R016", "BS-R057"},  # checkpoints, whose runs are reconstructed
+    "porian_isoflop": {"BS-R023"},  # fifteen settings
+    "chinchilla_epoch": set(),
+    "misfitting_openlm": set(),
+}
+
+
+@pytest.mark.skipif(not TABLES, reason="BAYESCALE_RUNS names no folder with tables")
+@pytest.mark.parametrize("name", SAID)
+def test_what_rows_have_in_common_is_said(name):
+    codes = {n.code for n in read_runs(FOLDER / f"{name}.csv").notes}
+    assert codes & {"BS-R013", "BS-R016", "BS-R023", "BS-R057"} == SAID[name]

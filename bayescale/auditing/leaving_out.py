@@ -168,8 +168,16 @@ def linearised_fit(fit: Fit, quantities: Sequence[str] = ()) -> tuple[Linearised
     line = linearise(model, z, effects)
     if line is None:
         raise NotFittedFor("a law with an exact likelihood or several responses has no residuals to leave out")
-    wanted = list(quantities) or [n for n in fit.law.derived if n in draws][:1] or [p.name for p in fit.law.parameters]
-    names, gradients = gradients_of(z, {n: draws[n] for n in wanted}, line)
+    # Elements of vectors are not among the values of a mode: without names, scalars are taken, the first derived
+    # quantity unless it is fixed (as a is, where exponents are tied).
+    derived = [n for n in fit.law.derived if n in draws][:1]
+    choices = [list(quantities)] if quantities else [derived, [p.name for p in fit.law.parameters if p.name in draws]]
+    names, gradients = [], np.empty((0, len(line.x)))
+    for wanted in choices:
+        if not names:
+            names, gradients = gradients_of(z, {n: draws[n] for n in wanted}, line)
+    if not names:
+        raise NotFittedFor("nothing asked about depends on the law's coordinates", remedy="Name other quantities.")
     return line, names, gradients
 
 

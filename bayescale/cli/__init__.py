@@ -20,10 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; on 2 and 3 with `--json`, the error is one document on stdout."""
-    from bayescale.cli import many
     from bayescale.cli.app import app
 
-    del many  # its commands are entered into the app when it is imported
     wants_json = "--json" in arguments
     try:
         code = app(arguments, standalone_mode=not wants_json, prog_name="bayescale")

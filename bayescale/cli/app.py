@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import time
 import warnings
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bayescale.cli.values import number, numbers, pairs, read_source
+from bayescale.cli import kits, many
+from bayescale.cli.options import (
+    Column,
+    Draws,
+    DropMissing,
+    FitPath,
+    Flops,
+    Json,
+    LawName,
+    LossUnit,
+    Prob,
+    Source,
+    Unit,
+    Where,
+)
+from bayescale.cli.printing import print_document, say
+from bayescale.cli.values import budgets_of, number, numbers, pairs, read_for, read_source
 from bayescale.errors import NotConverged
 
 app = typer.Typer(
@@ -19,47 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Source = Annotated[str, typer.Argument(help="A file (CSV, TSV, Parquet, JSON) or a data set's name.")]
-FitPath = Annotated[str, typer.Argument(metavar="FIT", help="The folder that `bayescale fit --out` made.")]
-LawName = Annotated[str, typer.Option("--law", help="A law; options after a colon, as kaplan_nd:floor=yes.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
-Where = Annotated[str | None, typer.Option("--where", help="Keep rows where this holds, as 'params < 1e9'.")]
-DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with blank cells, and say how many.")]
-LossUnit = Annotated[
-    str | None, typer.Option("--loss-unit", help="nats/token, bits/token, nats/byte, bits/byte or ppl.")
-]
-Column = Annotated[list[str] | None, typer.Option("--column", help="Which header a quantity is under: loss=val_ppl.")]
-Unit = Annotated[list[str] | None, typer.Option("--unit", help="The unit of a scale column: params=millions.")]
-Flops = Annotated[list[str] | None, typer.Option("--flops", help="A budget in FLOP; may be repeated.")]
-Prob = Annotated[float, typer.Option("--prob", help="Probability of the intervals.")]
-Draws = Annotated[
-    str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
-]
-
-
-def _say(lines: list[str], *, style: str | None = None, err: bool = False) -> None:
-    """Print lines; a style shows on a terminal only, and text is never read as markup."""
-    from rich.console import Console
-
-    console = Console(stderr=err, highlight=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, markup=False, style=style if style and line.strip() else None)
-
-
-def _document(document: Any) -> None:
-    print(jsonlib.dumps(document, ensure_ascii=False, allow_nan=False))
-
-
-def _budgets(flops: list[str] | None) -> tuple[float, ...]:
-    return tuple(number("--flops", f) for f in flops or ())
-
-
-def _read(source: str, law: str, **options: Any):
-    from bayescale.laws import find_law
-
-    found = find_law(law)  # a law without a table of its own is refused by name when it is fitted
-    return read_source(source, response=found.responses[0].source if found.kind == "model" else None, **options)
 
 
 @app.callback(invoke_without_command=True)
@@ -96,6 +70,7 @@ def fit(
         bool, typer.Option("--prior-only-ok", help="Fit even where rows are fewer than parameters.")
     ] = False,
     out: Annotated[str | None, typer.Option("--out", help="Folder for posterior.nc, fit.json and runs.csv.")] = None,
+    report: Annotated[str | None, typer.Option("--report", help="Folder for a report, as `bayescale report`.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
@@ -108,7 +83,8 @@ def fit(
 
     began = time.perf_counter()
     _require_new(out, force)
-    runs = _read(
+    _require_new(report, force)
+    runs = read_for(
         source,
         law,
         where=where,
@@ -119,7 +95,7 @@ def fit(
     )
     read_at = time.perf_counter()
     if not (quiet or json):
-        _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
+        say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConverged)
         try:
@@ -133,7 +109,7 @@ def fit(
                 chains=chains,
                 draws=draws,
                 prob=prob,
-                flops=_budgets(flops),
+                flops=budgets_of(flops),
                 fix=numbers("--fix", fix),
                 tie=list(pairs("--tie", tie).items()),
                 priors=pairs("--prior", prior),
@@ -141,7 +117,7 @@ def fit(
                 progress=False if quiet or json else None,
             )
         except KeyboardInterrupt:  # before the first draw that could be kept
-            _say(["interrupted: nothing was written"], err=True)
+            say(["interrupted: nothing was written"], err=True)
             raise typer.Exit(INTERRUPTED) from None
     baseline = _cross_check(result, runs)
     if baseline is not None:
@@ -151,19 +127,24 @@ def fit(
     result = result.with_info(seconds=seconds)
     if out is not None:
         write_folder(result, out, force=force, allocation=allocation)
+    kit = None
+    if report is not None:
+        from bayescale.reporting.kit import report as write_report
+
+        kit = write_report(result, report, force=force, progress=False if quiet or json else None)
     if json:
-        _document(fit_document(result, allocation))
+        print_document(fit_document(result, allocation))
     else:
         lines = fit_lines(result, allocation, baseline)
         if details:
             lines += ["", *summary_lines(result), "", *_detail_lines(result)]
-        _say(lines)
+        say([*lines, "", *kits.kit_lines(kit)] if kit else lines)
         if not quiet:
-            _say(["", *_next_steps(result, out, details)], style="dim", err=True)
+            say(["", *_next_steps(result, out, details)], style="dim", err=True)
     if result.info["interrupted"]:
         raise typer.Exit(INTERRUPTED)
     if not result.converged:
-        _say(["NOT CONVERGED: do not use these numbers."], style="bold red", err=True)
+        say(["NOT CONVERGED: do not use these numbers."], style="bold red", err=True)
         raise typer.Exit(NOT_CONVERGED)
 
 
@@ -238,7 +219,7 @@ def doctor(
     from bayescale.diagnostics import doctor as diagnose
     from bayescale.tables import findings_lines
 
-    runs = _read(
+    runs = read_for(
         source,
         law,
         where=where,
@@ -247,9 +228,9 @@ def doctor(
         columns=pairs("--column", column),
         units=pairs("--unit", unit),
     )
-    found = diagnose(runs, law, flops=_budgets(flops))
+    found = diagnose(runs, law, flops=budgets_of(flops))
     if json:
-        _document(
+        print_document(
             {
                 "schema": "bayescale.doctor/1",
                 "law": found.law,
@@ -266,8 +247,8 @@ def doctor(
             }
         )
         return
-    _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
-    _say([f"{found.status.upper()} {found.source} for {found.law}", *findings_lines(found.findings)])
+    say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
+    say([f"{found.status.upper()} {found.source} for {found.law}", *findings_lines(found.findings)])
 
 
 @app.command()
@@ -284,7 +265,7 @@ def check(fit: FitPath, json: Json = False) -> None:
     found = check_fit(result, allocate(result, budgets, draws="posterior") if budgets else None)
     failed = any(f.status == "fail" for f in found)
     if json:
-        _document(
+        print_document(
             {
                 "schema": "bayescale.check/1",
                 "law": result.law.name,
@@ -295,7 +276,7 @@ def check(fit: FitPath, json: Json = False) -> None:
             }
         )
     else:
-        _say([repr(result)[1:-1], *findings_lines(found)])
+        say([repr(result)[1:-1], *findings_lines(found)])
     if failed:
         raise typer.Exit(NOT_CONVERGED)
 
@@ -324,9 +305,9 @@ def audit(
     except NotFittedFor:  # a table without compute
         windows = None
     if json:
-        _document({**found.to_json(), "stability": windows.to_json() if windows else None})
+        print_document({**found.to_json(), "stability": windows.to_json() if windows else None})
     else:
-        _say(audit_lines(found, windows))
+        say(audit_lines(found, windows))
 
 
 @app.command()
@@ -345,9 +326,9 @@ def judge(
 
     made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
     if json:
-        _document(made.to_json())
+        print_document(made.to_json())
     else:
-        _say(list(made.lines))
+        say(list(made.lines))
 
 
 @app.command()
@@ -371,24 +352,24 @@ def laws(
         law = find_law(name)
         prior = implied_prior(law)
         if json:
-            _document({"schema": "bayescale.laws/1", "laws": [law_document(law)], "implied_prior": prior})
+            print_document({"schema": "bayescale.laws/1", "laws": [law_document(law)], "implied_prior": prior})
             return
         said = [f"  {k}: {v['median']:.3g} ({v['lower']:.3g} to {v['upper']:.3g})" for k, v in prior.items()]
-        _say([*law_lines(law), *(["", "Implied before any data (median, 90 %)", *said] if said else [])])
+        say([*law_lines(law), *(["", "Implied before any data (median, 90 %)", *said] if said else [])])
     elif for_ is not None:
         runs = read_source(for_, response=None, columns=pairs("--column", column), loss_unit=loss_unit)
         rows = catalogue.supported(runs)
         if json:
-            _document({"schema": "bayescale.laws/1", "source": for_, **catalogue.support_document(rows)})
+            print_document({"schema": "bayescale.laws/1", "source": for_, **catalogue.support_document(rows)})
         else:
-            _say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
-            _say(catalogue.support_lines(rows))
+            say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
+            say(catalogue.support_lines(rows))
     elif json:
-        _document({"schema": "bayescale.laws/1", "laws": catalogue.catalogue_documents()})
+        print_document({"schema": "bayescale.laws/1", "laws": catalogue.catalogue_documents()})
     elif markdown:
         print("\n".join(catalogue.markdown_table([find_law(n) for n in LAWS])))
     else:
-        _say(catalogue.catalogue_lines())
+        say(catalogue.catalogue_lines())
 
 
 @app.command()
@@ -402,9 +383,9 @@ def datasets(
 
     documents = dataset_documents(name, fetch)
     if json:
-        _document({"schema": "bayescale.datasets/1", "datasets": documents})
+        print_document({"schema": "bayescale.datasets/1", "datasets": documents})
     else:
-        _say(dataset_lines(documents, full=name is not None))
+        say(dataset_lines(documents, full=name is not None))
 
 
 @app.command()
@@ -426,7 +407,7 @@ def allocate(
     result = load_fit(fit)
     made = allocate_budgets(
         result,
-        _budgets(flops),
+        budgets_of(flops),
         prob=prob,
         max_params=number("--max-params", max_params) if max_params else None,
         cost=cost,
@@ -434,7 +415,7 @@ def allocate(
         draws=draws,
     )
     if json:
-        _document(
+        print_document(
             {
                 "schema": "bayescale.allocation/1",
                 "law": made.law,
@@ -446,8 +427,8 @@ def allocate(
             }
         )
     else:
-        _say([f"{result.info['runs']['source']} · {made.law} · {made.prob:.0%} {made.kind} intervals"])
-        _say(allocation_lines(made))
+        say([f"{result.info['runs']['source']} · {made.law} · {made.prob:.0%} {made.kind} intervals"])
+        say(allocation_lines(made))
 
 
 @app.command()
@@ -485,7 +466,7 @@ def forecast(
         draws=draws,
     )
     if json:
-        _document(
+        print_document(
             {
                 "schema": "bayescale.forecast/1",
                 "law": made.law,
@@ -497,4 +478,8 @@ def forecast(
             }
         )
     else:
-        _say(forecast_lines(made))
+        say(forecast_lines(made))
+
+
+kits.add_commands(app)
+many.add_commands(app)

@@ -8,31 +8,21 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli.app import (
-    Column,
-    DropMissing,
-    Flops,
-    Json,
-    LawName,
-    LossUnit,
-    Prob,
-    Source,
-    Unit,
-    Where,
-    _budgets,
-    _document,
-    _read,
-    _say,
-    app,
-)
-from bayescale.cli.values import numbers, pairs
+from bayescale.cli.options import Column, DropMissing, Flops, Json, LawName, LossUnit, Prob, Source, Unit, Where
+from bayescale.cli.printing import print_document, say
+from bayescale.cli.values import budgets_of, numbers, pairs, read_for
 from bayescale.errors import BayescaleError, FitError, NotConverged
 
 #: Rows of the table of results that a person is shown; the rest is in the store and in `--json`.
 SHOWN = 40
 
 
-@app.command()
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(batch)
+    app.command()(calibrate)
+
+
 def batch(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files or data sets; or one, with --by.")],
     by: Annotated[
@@ -84,7 +74,7 @@ def batch(
             noise=noise,
             group=group,
             prob=prob,
-            flops=_budgets(flops),
+            flops=budgets_of(flops),
             fix=numbers("--fix", fix),
             tie=list(pairs("--tie", tie).items()),
             priors=pairs("--prior", prior),
@@ -95,11 +85,11 @@ def batch(
     if store is not None:
         write_store(made, store, unread)
     if json:
-        _document(batch_document(made, unread))
+        print_document(batch_document(made, unread))
     else:
-        _say(batch_lines(made, unread, SHOWN))
+        say(batch_lines(made, unread, SHOWN))
         if store is not None and not quiet:
-            _say(["", f"Next: {store} holds the posterior in parts, status.csv and summary.csv"], style="dim", err=True)
+            say(["", f"Next: {store} holds the posterior in parts, status.csv and summary.csv"], style="dim", err=True)
     if made.info["interrupted"]:
         raise typer.Exit(INTERRUPTED)
     if unread or not made.converged:
@@ -111,12 +101,12 @@ def _tables(sources: list[str], by: str | None, law: str, reading: dict) -> tupl
     if by is not None:
         if len(sources) != 1:
             raise BayescaleError("--by takes one source", code="BS-U001", remedy="Give one file, or leave --by out.")
-        return _split(_read(sources[0], law, **reading), by), {}
+        return _split(read_for(sources[0], law, **reading), by), {}
     tables, unread = {}, {}
     for source in sources:
         name = source if source not in tables else f"{source} (again)"
         try:
-            tables[name] = _read(source, law, **reading)
+            tables[name] = read_for(source, law, **reading)
         except BayescaleError as error:
             if error.code.startswith(("BS-U", "BS-L")) or len(sources) == 1:
                 raise
@@ -137,7 +127,6 @@ def _split(runs, column: str) -> dict:
     }
 
 
-@app.command()
 def calibrate(
     source: Source,
     law: LawName = "chinchilla",
@@ -157,7 +146,7 @@ def calibrate(
     from bayescale.calibration import calibrate as calibrate_law
     from bayescale.tables.many import calibration_lines
 
-    runs = _read(source, law, loss_unit=loss_unit, columns=pairs("--column", column))
+    runs = read_for(source, law, loss_unit=loss_unit, columns=pairs("--column", column))
     made = calibrate_law(
         law,
         runs,
@@ -169,6 +158,6 @@ def calibrate(
         progress=False if quiet or json else None,
     )
     if json:
-        _document(made.to_json())
+        print_document(made.to_json())
     else:
-        _say(calibration_lines(made))
+        say(calibration_lines(made))

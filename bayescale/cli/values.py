@@ -61,3 +61,16 @@ def read_source(source: str, **reading: Any) -> Runs:
     if not Path(source).exists() and "/" not in source and "." not in source:
         raise RunsError(f"no file and no data set {source!r}", code="BS-R037", remedy=nearest(source, [*DATASETS]))
     return read_runs(source, **reading)
+
+
+def budgets_of(flops: Sequence[str] | None) -> tuple[float, ...]:
+    """The budgets of a repeated `--flops`."""
+    return tuple(number("--flops", f) for f in flops or ())
+
+
+def read_for(source: str, law: str, **reading: Any) -> Runs:
+    """The runs of a source, with the response that a law predicts."""
+    from bayescale.laws import find_law
+
+    found = find_law(law)  # a law without a table of its own is refused by name when it is fitted
+    return read_source(source, response=found.responses[0].source if found.kind == "model" else None, **reading)

@@ -25,6 +25,8 @@ class Dataset:
     `file` is bundled with the package, unless `url` says where to download it; `sha256` is then what it must hash to.
     `columns` maps canonical names to headers where the headers do not tell, `prepare` adds what the table lacks, and
     `notes` are part of every reading of it. `default` names the subset that is taken where none is asked for.
+    `provenance` answers what a reader asks about how the runs were made: domain, data, repeats, hyperparameters,
+    architecture, training code, checkpoints, evaluation; what is not known is left out.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Dataset:
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     prepare: Callable[[Runs], Runs] | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.default not in self.subsets or "all" not in self.subsets:

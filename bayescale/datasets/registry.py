@@ -75,6 +75,20 @@ DATASETS: dict[str, Dataset] = {
                 ),
             ),
             prepare=_byte_ladder,
+            provenance={
+                "domain": "language modelling of bytes: Python source code",
+                "data": "371,631,186 bytes of 23,890 distinct Python source files: a standard library and installed "
+                "packages, split by file",
+                "repeats": "no: every run reads at most .31 of the corpus",
+                "hyperparameters": "2 to 5 learning rates for every size and budget, multiples of 4e-3·√(64/width), "
+                "the best of them kept (subset 'tuned'); a cosine schedule as long as each run; AdamW (.9, .98), "
+                "weight decay .03 and batches of 8,192 bytes in all runs",
+                "architecture": "RMSNorm, rotary positions, GELU, untied output, vocabulary 256, context 256 in all "
+                "runs; width and depth grow with size",
+                "training code": "not part of this package",
+                "checkpoints": "not kept",
+                "evaluation": "1.57 MB of held-out files of the same corpus, the same for all runs",
+            },
         ),
         Dataset(
             name="pile-models",
@@ -113,6 +127,15 @@ DATASETS: dict[str, Dataset] = {
                 Note("BS-R004", "the loss of Pythia deduped 1.4B, 1.889, is kept as printed: possibly a misprint"),
             ),
             prepare=_pile_models,
+            provenance={
+                "domain": "language modelling of text",
+                "data": "the Pile, with and without deduplication",
+                "hyperparameters": "each family's own; they differ between families",
+                "architecture": "each family's own; width and depth grow with size",
+                "training code": "open for some of the families",
+                "checkpoints": "open: the models are public",
+                "evaluation": "the Pile's test set, as the authors of the Cerebras-GPT model card evaluated it",
+            },
         ),
         Dataset(
             name="besiroglu2024",
@@ -146,6 +169,16 @@ DATASETS: dict[str, Dataset] = {
                 ),
             ),
             prepare=_besiroglu,
+            provenance={
+                "domain": "language modelling of text",
+                "data": "MassiveText, as Hoffmann et al. describe it",
+                "repeats": "no, according to Hoffmann et al.: fewer tokens than the corpus holds",
+                "hyperparameters": "as Hoffmann et al. describe them: cosine schedules as long as the runs",
+                "architecture": "as Hoffmann et al. list them: width and depth grow with size",
+                "training code": "not open",
+                "checkpoints": "not open",
+                "evaluation": "the final loss that Hoffmann et al. plot, which they take from smoothed training loss",
+            },
         ),
     )
 }

@@ -5,16 +5,19 @@ Legends stand above the panels: give Axes of a figure with `layout="constrained"
 
 from bayescale.plots.checking import plot_fit, plot_groups, plot_prior_posterior, plot_residuals
 from bayescale.plots.many import plot_calibration, plot_tables
+from bayescale.plots.pairs import plot_pairs
 from bayescale.plots.planning import plot_frontier, plot_isoflop, plot_loss_contour
-from bayescale.plots.windows import plot_windows
+from bayescale.plots.windows import plot_held_out, plot_windows
 
 __all__ = [
     "plot_calibration",
     "plot_fit",
     "plot_frontier",
     "plot_groups",
+    "plot_held_out",
     "plot_isoflop",
     "plot_loss_contour",
+    "plot_pairs",
     "plot_prior_posterior",
     "plot_residuals",
     "plot_tables",

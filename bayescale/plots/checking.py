@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bayescale.noise import NOISES
 from bayescale.plots.comparisons import Residuals, density, group_effects, residual_table, scalars
 from bayescale.plots.draws import compute_of, ends
 from bayescale.plots.style import (
@@ -28,8 +26,8 @@ from bayescale.plots.style import (
     column_label,
     finish,
     interval_label,
-    legend,
     legend_above,
+    literal,
     log_scale,
     loss_label,
     new_axes,
@@ -38,7 +36,9 @@ from bayescale.plots.style import (
     percent,
     power_label,
     shades,
+    side_by_side,
     size_key,
+    symbol_label,
     text_sizes,
     warning_of,
 )
@@ -69,8 +69,10 @@ def plot_fit(fit: Fit, axes: Any = None, *, prob: float | None = None, seed: int
     x = along.values
     upper, lower = new_grid(axes, 2, 1, (COLUMN[0], 1.85), sharex=True, height_ratios=(1.5, 1))
     along.prepare(upper)
+    if along.logarithmic:
+        x = side_by_side(x)  # the runs of one budget stand beside each other
     upper.vlines(x, table["lower"], table["upper"], color=GREY, alpha=0.5, linewidth=1.2, zorder=1)
-    upper.plot(x, table["median"], "_", color=DARK, markersize=5, markeredgewidth=0.9, zorder=2)
+    upper.plot(x, table["median"], "_", color=DARK, markersize=4, markeredgewidth=0.9, zorder=2)
     sizes = _sizes(fit, found.table.index)
     colours = BLUE if sizes is None else shades(sizes)[0](sizes)
     upper.scatter(x, table["observed"], s=9, c=colours, linewidths=0, zorder=3)
@@ -79,7 +81,7 @@ def plot_fit(fit: Fit, axes: Any = None, *, prob: float | None = None, seed: int
         Line2D([], [], color=DARK, marker="_", markersize=5, linestyle="none", label="law's curve, median"),
         Line2D([], [], color=GREY, alpha=0.6, linewidth=1.5, label=f"{percent(prob)} predictive, one run"),
     ]
-    legend(upper, handles, loc="best", title=warning_of(fit))
+    legend_above(upper, handles, 2, title=warning_of(fit))
     finish(upper, None, loss_label(fit))
     _residual_panel(fit, lower, along, found, prob, None)
     if axes is None:
@@ -152,8 +154,13 @@ class _Along:
         if self.names:
             few = len(self.names) <= _NAMED_CATEGORIES
             ax.set_xticks(range(len(self.names)) if few else [], self.names if few else [], rotation=30, ha="right")
-        elif self.values.min() > 0 and self.values.max() > 4 * self.values.min():
+        elif self.logarithmic:
             log_scale(ax, "x", self.written)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the values are drawn on a logarithmic axis."""
+        return not self.names and self.values.min() > 0 and self.values.max() > 4 * self.values.min()
 
 
 def _along(fit: Fit, column: str, rows: Any) -> _Along:
@@ -166,8 +173,8 @@ def _along(fit: Fit, column: str, rows: Any) -> _Along:
         return _Along(label, C[used], written)
     if column in runs.columns and not pd.api.types.is_numeric_dtype(runs.frame[column]):
         index, names = runs.labels(column)
-        return _Along(label, index[used], written, names)
-    return _Along(label, runs.values(column)[used], written)
+        return _Along(literal(label), index[used], written, tuple(map(literal, names)))
+    return _Along(literal(label), runs.values(column)[used], written)
 
 
 def _sizes(fit: Fit, rows: Any) -> np.ndarray | None:
@@ -202,6 +209,7 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
         block = table[table["column"] == column]
         colour = _GROUPS[k % len(_GROUPS)]
         title, written = column_label(column)
+        title = literal(title)
         y = at + 1 + np.arange(len(block))
         ax.text(0, at, title, color=colour, fontsize=small, va="center", transform=ax.get_yaxis_transform())
         ax.hlines(y, block["lower"], block["upper"], color=colour, linewidth=1.2, zorder=2)
@@ -227,17 +235,18 @@ def _level(name: str, written: Any) -> str:
     try:
         return written(float(name))
     except ValueError:
-        return name
+        return literal(name)
 
 
 def plot_prior_posterior(
-    fit: Fit, names: Sequence[str] | None = None, axes: Any = None, *, prob: float | None = None
+    fit: Fit, names: Sequence[str] | None = None, axes: Any = None, *, prob: float | None = None, above: bool = False
 ) -> np.ndarray:
     """Draw the prior and the posterior density of each parameter, one panel each, with medians and intervals below.
 
     Every density is scaled to the same height; an axis is logarithmic where the prior of a positive quantity spans more
     than a decade. By default: the law's parameters, its first derived quantity, noise and spreads of groups, without
     what was fixed; `names` are those of `fit.summary()`. `axes` are at least as many Axes; those drawn in are returned.
+    The key stands over the figure if it was made here or with `above=True`, else over the first panel.
 
     Raises `NotFittedFor` for a name that the fit does not report, and for fewer axes than panels.
 
@@ -249,7 +258,7 @@ def plot_prior_posterior(
     panels = new_grid(axes, len(draws), 4 if len(draws) > 6 else 3, (1.65, 1.35))
     for ax, (name, (prior, after)) in zip(panels, draws.items(), strict=True):
         _densities(ax, prior, after, prob)
-        finish(ax, _symbol(fit, name), None)
+        finish(ax, symbol_label(fit, name), None)
         ax.spines["left"].set_visible(False)
     words = f"median and {interval_label(fit, prob)}"
     handles = [
@@ -257,8 +266,9 @@ def plot_prior_posterior(
         Patch(facecolor=BLUE, edgecolor=BLUE, alpha=0.5, label="posterior"),
         Line2D([], [], color=GREY, linewidth=1.4, marker="o", markersize=3, label=words),
     ]
-    if axes is None:
-        size, figure = text_sizes(panels[0])[1], panels[0].figure
+    figure = panels[0].figure
+    if axes is None or above:
+        size = text_sizes(panels[0])[1]
         made = figure.legend(
             handles=handles,
             loc="outside upper center",
@@ -306,34 +316,3 @@ def _densities(ax: Axes, prior: np.ndarray, after: np.ndarray, prob: float) -> N
     ax.set_ylim(-0.36, 1.08)
     ax.set_yticks([])
     ax.axhline(0, color=GREY, linewidth=0.5)
-
-
-def _symbol(fit: Fit, name: str) -> str:
-    """The symbol of a reported quantity, with its unit where it has one."""
-    root, _, element = name.partition("[")
-    known = {p.name: p for p in (*fit.law.coordinates(), *fit.law.parameters)}
-    noise = {p.name: p for p in NOISES[fit.noise].shape} if fit.law.likelihood is None else {}
-    unit = ""
-    if root in known:
-        p = known[root]
-        symbol = p.latex
-        if p.unit in ("response", "1/response"):
-            # A coefficient's own unit has powers of N or D in it; its contribution is in that of the response.
-            unit = "" if p.at else p.unit.replace("response", fit.info["loss_unit"])
-        elif p.unit != "1":
-            unit = p.unit
-    elif root in noise:
-        symbol = noise[root].latex
-    elif root == "sigma":
-        symbol = r"\sigma"
-    elif root.startswith("tau_"):
-        symbol = rf"\tau_\mathrm{{{root.removeprefix('tau_')}}}".replace("_per_", " per ")
-    elif root in fit.law.derived:
-        unit = fit.law.derived[root].unit
-        unit = "" if unit == "1" else unit
-        symbol = root if re.fullmatch(r"[A-Za-z](_\w+)?", root) else ""
-    else:
-        symbol = ""
-    symbol = re.sub(r"_(\w{2,})$", r"_\\mathrm{\1}", symbol)
-    text = f"${symbol}$" if symbol else root.replace("_", " ")
-    return f"{text}{f' [{element}' if element else ''}{f' ({unit})' if unit else ''}"

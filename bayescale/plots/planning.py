@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bayescale.allocation import NEAR_OPTIMAL
-from bayescale.plots.budgets import frontier_bands, isoflop_curves, loss_surface
+from bayescale.plots.budgets import IsoFlop, frontier_bands, isoflop_curves, loss_surface
 from bayescale.plots.draws import compute_by
 from bayescale.plots.style import (
     BLUE,
@@ -34,9 +34,6 @@ from bayescale.plots.style import (
     warning_of,
 )
 from bayescale.posterior import Fit
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def plot_isoflop(
@@ -89,7 +86,7 @@ def plot_isoflop(
         capsize=2,
         zorder=4,
     )
-    _name_budgets(ax, found.curves.groupby("budget").last(), colour)
+    _name_budgets(ax, found, colour)
     handles = [
         Line2D([], [], color=GREY, marker="o", markersize=3, linestyle="none", label="runs, by budget in FLOP"),
         Line2D([], [], color=GREY, linewidth=1.2, label="law's curve, median"),
@@ -100,21 +97,36 @@ def plot_isoflop(
     return finish(ax, column_label("params")[0], loss_label(fit))
 
 
-def _name_budgets(ax: Axes, last: pd.DataFrame, colour: Callable[[Any], Any]) -> None:
-    """Write each budget at the right end of its curve, moved up where two names would meet."""
+def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> None:
+    """Write each budget at the right end of its curve, or in the margin where runs or curves are in the way."""
     size = text_sizes(ax)[1]
     points = 72 / ax.figure.dpi
+    wide, high = 4.6 * size, 1.2 * size  # a name is about six letters wide
     halo = [patheffects.withStroke(linewidth=2, foreground="white")]
-    placed: list[tuple[float, float]] = []
-    for budget, row in last.sort_values("median").iterrows():
-        x, y = points * ax.transData.transform((row["params"], row["median"]))
-        # A name is about six letters wide; its place is kept in points.
-        up = max((b + 1.15 * size for a, b in placed if abs(a - x) < 4 * size and abs(b - y) < 1.15 * size), default=y)
-        placed.append((x, up))
+
+    def place(x: Any, y: Any) -> np.ndarray:
+        return points * ax.transData.transform(np.column_stack([x, y]))
+
+    taken = np.concatenate(
+        [
+            place(found.runs["params"], found.runs["observed"]),
+            place(found.curves["params"], found.curves["median"]),
+            place(found.optimum["params_median"], found.optimum["loss_median"]),
+        ]
+    )
+    placed: list[tuple[bool, float, float]] = []
+    for budget, row in found.curves.groupby("budget").last().sort_values("median").iterrows():
+        x, y = place([row["params"]], [row["median"]])[0]
+        right, up = (taken - [x + 3, y]).T
+        free = not ((right > 1) & (right < wide) & (np.abs(up) < high / 2)).any()
+        near = (b + high for f, a, b in placed if f == free and abs(b - y) < high and (not free or abs(a - x) < wide))
+        at = max(near, default=y)
+        placed.append((free, x, at))
         ax.annotate(
             power_label(float(f"{budget:.1e}")),
-            (row["params"], row["median"]),
-            xytext=(3, up - y),
+            (row["params"] if free else 1.0, row["median"]),
+            xycoords="data" if free else ax.get_yaxis_transform(),
+            xytext=(3, at - y),
             textcoords="offset points",
             color=colour(budget),
             fontsize=size,

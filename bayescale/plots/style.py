@@ -10,12 +10,13 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from bayescale.errors import NotFittedFor
 from bayescale.posterior import Fit
 from bayescale.runs import COLUMNS
+from bayescale.tables.symbols import named
 
 # Okabe and Ito's palette, and two greys.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -33,6 +34,23 @@ def new_axes(ax: Axes | None, size: tuple[float, float] = COLUMN) -> Axes:
     from matplotlib import pyplot
 
     return pyplot.subplots(figsize=size, layout="constrained")[1]
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
+    """A figure of so many inches that no session keeps, and its Axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Any, stem: Any, dpi: int) -> None:
+    """Write a figure as `stem.png` and `stem.pdf`: fonts embedded, no date in the file."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout is done: both files are of the same one
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(f"{stem}.png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
 
 
 def new_grid(axes: Any, count: int, columns: int, size: tuple[float, float], **options: Any) -> np.ndarray:
@@ -102,6 +120,16 @@ def legend_above(ax: Axes, handles: Sequence[Any], columns: int, **options: Any)
     """A legend over the panel, where it hides nothing."""
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.1}
     legend(ax, handles, ncols=columns, **{**place, **options})
+
+
+def literal(text: str) -> str:
+    """Text of a table as it is: a dollar sign would begin mathematics, and long names would push the panel aside.
+
+    Characters that the session's font does not have are drawn as question marks.
+    """
+    shown = text if len(text) <= 40 else f"{text[:39]}…"
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if font.get_char_index(ord(c)) else "?" for c in shown).replace("$", r"\$")
 
 
 def count_label(x: float, _: Any = None) -> str:
@@ -202,6 +230,34 @@ def loss_label(fit: Fit) -> str:
     response = fit.law.responses[0]
     unit = fit.info["loss_unit"] if response.name == "loss" else response.unit
     return response.name if unit in ("", "1") else f"{response.name} ({unit})"
+
+
+def symbol_label(fit: Fit, name: str) -> str:
+    """The symbol of a reported quantity, with its unit where it has one."""
+    about = named(fit, name)
+    text = f"${about.symbol}$" if about.symbol else literal(name.partition("[")[0].replace("_", " "))
+    element = f" [{literal(about.element)}]" if about.element else ""
+    return f"{text}{element}{f' ({about.unit})' if about.unit else ''}"
+
+
+def side_by_side(x: np.ndarray, step: float = 0.012) -> np.ndarray:
+    """Positive values on a logarithmic axis, those that coincide moved apart by a small share of the axis."""
+    x = np.asarray(x, float)
+    order = np.argsort(x, kind="stable")
+    logs = np.log(x[order])
+    wide = max(float(np.ptp(logs)), 1.0) * step
+    first = 0
+    moved = logs.copy()
+    for k in range(1, len(x) + 1):
+        if k == len(x) or logs[k] - logs[k - 1] > wide / 2:
+            size = k - first
+            # No cluster grows wider than a tenth of the axis.
+            part = min(wide, 8 * wide / max(size, 1))
+            moved[first:k] = logs[first:k].mean() + part * (np.arange(size) - (size - 1) / 2)
+            first = k
+    apart = np.empty_like(moved)
+    apart[order] = moved
+    return np.exp(apart)
 
 
 def interval_label(fit: Fit, prob: float, draws: str = "headline") -> str:

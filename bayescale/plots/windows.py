@@ -1,8 +1,14 @@
-"""A figure of how an answer depends on which runs are used."""
+"""Figures of how an answer depends on which runs are used, and of runs that were held out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from scipy.stats import norm
 
 from bayescale.auditing import stability
@@ -16,9 +22,12 @@ from bayescale.plots.style import (
     interval_label,
     legend_above,
     log_scale,
+    loss_label,
     new_axes,
     percent,
     power_label,
+    side_by_side,
+    symbol_label,
     warning_of,
 )
 from bayescale.posterior import Fit
@@ -35,9 +44,6 @@ def plot_windows(fit: Fit, quantity: str = "a", ax: Axes | None = None, *, prob:
     Example:
         >>> ax = bs.plot_windows(fit, "a")  # doctest: +SKIP
     """
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     prob = fit.prob if prob is None else prob
     table = stability(fit, [quantity]).frame()
     ax = new_axes(ax)
@@ -65,4 +71,51 @@ def plot_windows(fit: Fit, quantity: str = "a", ax: Axes | None = None, *, prob:
         label = f"runs {window} C, {percent(prob)}"
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=3.5, linewidth=1.0, label=label))
     legend_above(ax, handles, 2, title=warning_of(fit))
-    return finish(ax, column_label("flops")[0], quantity)
+    return finish(ax, column_label("flops")[0], symbol_label(fit, quantity))
+
+
+def plot_held_out(fit: Fit, found: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Draw how far the largest runs, held out, ended from their forecast, against model size.
+
+    `found` is what a report's document holds under `held_out`. Bars are the interval of one run of new groups, dots the
+    runs, open squares those outside their interval; in percent of the forecast's median where the response is positive.
+    """
+    ax = new_axes(ax)
+    held = sorted(found["runs"], key=lambda r: r["row"])
+    runs = fit.runs
+    column = "params" if runs.has("params") else "flops"
+    at = dict(zip(runs.rows, runs.values(column), strict=True)) if runs.has(column) else {}
+    label, written = column_label(column)
+    log_scale(ax, "x", written)
+    x = side_by_side(np.asarray([at.get(r["row"], r["flops"]) for r in held]))
+    positive = fit.law.responses[0].support == "positive"
+
+    def off(key: str) -> np.ndarray:
+        middle = np.asarray([r["median"] for r in held])
+        values = np.asarray([r[key] for r in held])
+        return 100 * (values / middle - 1) if positive else values - middle
+
+    inside = np.asarray([r["inside"] for r in held], bool)
+    ax.axhline(0, color=DARK, linewidth=0.8, zorder=1)
+    ax.vlines(x, off("lower"), off("upper"), color=BLUE, alpha=0.45, linewidth=1.6, zorder=2)
+    for part, marker, face in ((inside, "o", VERMILLION), (np.logical_not(inside), "s", "white")):
+        ax.plot(
+            x[np.flatnonzero(part)],
+            off("observed")[np.flatnonzero(part)],
+            marker,
+            color=VERMILLION,
+            markerfacecolor=face,
+            markersize=3.2,
+            markeredgewidth=0.9,
+            zorder=4,
+        )
+    words = f"forecast, {percent(found['prob'])} {found['kind']}, one run"
+    handles = [
+        Line2D([], [], color=VERMILLION, marker="o", markersize=3.2, linestyle="none", label="held-out runs"),
+        Line2D([], [], color=BLUE, linewidth=1.6, alpha=0.6, label=words),
+    ]
+    if not inside.all():
+        square = dict(marker="s", markerfacecolor="white", markersize=3.2, linestyle="none")
+        handles.append(Line2D([], [], color=VERMILLION, label="outside", **square))  # type: ignore[arg-type]
+    legend_above(ax, handles, 2, title=warning_of(fit))
+    return finish(ax, label, f"observed − forecast ({'%' if positive else loss_label(fit)})")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA = "bayescale.posterior/1"
+#: Chains of fewer draws tell nothing about their Monte Carlo error.
+FEWEST_DRAWS = 4
 #: The attribute of the file that holds everything but the arrays, as one JSON document.
 ATTRIBUTE = "bayescale"
 
@@ -303,15 +305,15 @@ def summarise(draws: np.ndarray, prob: float, headline: np.ndarray | None = None
     ends = [(1 - prob) / 2, (1 + prob) / 2]
     model = np.quantile(draws, ends, axis=(-2, -1))
     shown = np.quantile(headline, [0.5, *ends], axis=(-2, -1))
+    unknown = np.full(len(draws), np.nan)
+    few = draws.shape[-1] < FEWEST_DRAWS  # a least-squares fit is one draw
+    measures = (convergence.mcse_mean, convergence.ess_bulk, convergence.ess_tail, convergence.r_hat)
     columns = (
         headline.mean(axis=(-2, -1)),
-        headline.std(axis=(-2, -1), ddof=1),
+        unknown if headline[0].size < 2 else headline.std(axis=(-2, -1), ddof=1),
         *shown,
         *model,
-        convergence.mcse_mean(draws),
-        convergence.ess_bulk(draws),
-        convergence.ess_tail(draws),
-        convergence.r_hat(draws),
+        *(unknown if few else measure(draws) for measure in measures),
     )
     return [Quantity(*(float(c[k]) for c in columns)) for k in range(len(draws))]
 

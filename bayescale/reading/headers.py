@@ -267,4 +267,6 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
 def like_a_loss(header: str) -> bool:
     """Whether a header that names no canonical column still speaks of a loss: `loss_c4_val`, `train_ppl`."""
     words = {w.lower() for w in _words(header)}
+    if words & {"lo", "hi", "lower", "upper", "std", "se", "sem", "stderr", "ci"} or re.search(r"(lo|hi)\d\d$", header):
+        return False  # an end of its interval, or its error
     return bool(words & {"loss", "losses", "ppl", "perplexity", "bpb", "bpc", "xent", "nll", "entropy"})

@@ -6,6 +6,7 @@ from bayescale.tables.document import (
     headline_allocation,
     implied_prior,
     law_document,
+    runs_table,
     write_folder,
 )
 from bayescale.tables.text import (
@@ -33,6 +34,7 @@ __all__ = [
     "interval",
     "law_document",
     "law_lines",
+    "runs_table",
     "short",
     "summary_lines",
     "write_folder",

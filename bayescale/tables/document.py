@@ -16,6 +16,7 @@ from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
 from bayescale.posterior import Fit, finite
+from bayescale.tables.escaping import spreadsheet_text
 
 FIT_SCHEMA = "bayescale.fit/1"
 
@@ -64,6 +65,7 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         "headline_source": info["headline_source"],
         "converged": fit.converged,
         "references": info["references"],
+        "law_options": dict(info["law_options"]),
         "loss_unit": info["loss_unit"],
         "equation": info["equation"],
         "attempts": info.get("attempts", []),
@@ -111,7 +113,7 @@ def write_folder(
         fit.save(part / "posterior.nc")
         document = fit_document(fit, allocation)
         (part / "fit.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        fit.runs.frame.to_csv(part / "runs.csv", index_label="row", encoding="utf-8")
+        (part / "runs.csv").write_text(runs_table(fit), encoding="utf-8", newline="\n")
         if folder.exists():
             for name in ("posterior.nc", "fit.json", "runs.csv"):
                 os.replace(part / name, folder / name)
@@ -122,6 +124,17 @@ def write_folder(
         if part.exists():
             shutil.rmtree(part)
     return folder
+
+
+def runs_table(fit: Fit) -> str:
+    """The runs as they were understood, as CSV; text that a spreadsheet would take for a formula is disarmed."""
+    import pandas as pd
+
+    frame = fit.runs.frame.rename(columns=lambda c: spreadsheet_text(c))
+    for column in frame.columns:
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            frame[column] = [spreadsheet_text(v) if isinstance(v, str) else v for v in frame[column]]
+    return frame.to_csv(index_label="row", lineterminator="\n")
 
 
 def law_document(law: Law) -> dict[str, Any]:

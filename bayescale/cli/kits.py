@@ -1,0 +1,73 @@
+"""The commands about folders for papers: make one, and see whether it is still what was made."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bayescale.cli.options import FitPath, Json
+from bayescale.cli.printing import print_document, say
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(report)
+    app.command()(verify)
+
+
+def report(
+    fit: FitPath,
+    out: Annotated[str, typer.Option("--out", help="Folder for tables, figures, text and manifest.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it holds a report.")] = False,
+    hold_out: Annotated[
+        bool, typer.Option("--hold-out/--no-hold-out", help="Refit without the largest runs and forecast them.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """From a fit to a paper: tables, figures, methods, checklist and manifest in one folder."""
+    from bayescale.cli import NOT_CONVERGED
+    from bayescale.posterior import load_fit
+    from bayescale.reporting.kit import report as write_report
+
+    result = load_fit(fit)
+    made = write_report(result, out, force=force, hold_out=hold_out, progress=False if json else None)
+    if json:
+        print_document(made.to_json())
+    else:
+        say(kit_lines(made))
+    if not result.converged:
+        say(["NOT CONVERGED: do not use these numbers."], style="bold red", err=True)
+        raise typer.Exit(NOT_CONVERGED)
+
+
+def kit_lines(made) -> list[str]:
+    """What was written, and what is left to the authors."""
+    lines = [
+        f"{made.folder}: {len(made.tables)} tables and {len(made.figures)} figures",
+        "open report.html, or compile report.tex",
+        f"checklist: {made.filled:.0%} answered from the fit; {len(made.questions)} left to you",
+        *(f"  {asks}?" for asks in made.questions),
+    ]
+    return lines + [f"left out: {name.replace('_', ' ')}: {why}" for name, why in made.left_out.items()]
+
+
+def verify(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder that `bayescale report` made.")],
+    json: Json = False,
+) -> None:
+    """Is every file of a report still the one that was written? Exit 3 with its name if not."""
+    from bayescale.cli import INPUT
+    from bayescale.reporting.manifest import verify as verify_folder
+
+    found = verify_folder(folder)
+    if json:
+        print_document(found.to_json())
+    else:
+        lines = [f"changed: {name}" for name in found.changed] + [f"missing: {name}" for name in found.missing]
+        if found.whole:
+            lines = [f"{found.folder}: {found.checked} files as they were written"]
+        say([*lines, *(f"not in the manifest: {name}" for name in found.unknown)])
+    if not found.whole:
+        say([f"Error: {name} differs from its manifest" for name in (*found.changed, *found.missing)], err=True)
+        raise typer.Exit(INPUT)

@@ -1,0 +1,24 @@
+"""Options and arguments that many commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+FitPath = Annotated[str, typer.Argument(metavar="FIT", help="The folder that `bayescale fit --out` made.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Source = Annotated[str, typer.Argument(help="A file (CSV, TSV, Parquet, JSON) or a data set's name.")]
+LawName = Annotated[str, typer.Option("--law", help="A law; options after a colon, as kaplan_nd:floor=yes.")]
+Where = Annotated[str | None, typer.Option("--where", help="Keep rows where this holds, as 'params < 1e9'.")]
+DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with blank cells, and say how many.")]
+LossUnit = Annotated[
+    str | None, typer.Option("--loss-unit", help="nats/token, bits/token, nats/byte, bits/byte or ppl.")
+]
+Column = Annotated[list[str] | None, typer.Option("--column", help="Which header a quantity is under: loss=val_ppl.")]
+Unit = Annotated[list[str] | None, typer.Option("--unit", help="The unit of a scale column: params=millions.")]
+Flops = Annotated[list[str] | None, typer.Option("--flops", help="A budget in FLOP; may be repeated.")]
+Prob = Annotated[float, typer.Option("--prob", help="Probability of the intervals.")]
+Draws = Annotated[
+    str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
+]

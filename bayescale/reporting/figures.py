@@ -1,0 +1,193 @@
+"""The figures of a report, each for one and for two columns of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayescale.errors import BayescaleError, NotFittedFor, nearest
+from bayescale.plots import (
+    plot_fit,
+    plot_frontier,
+    plot_groups,
+    plot_held_out,
+    plot_isoflop,
+    plot_loss_contour,
+    plot_pairs,
+    plot_prior_posterior,
+    plot_residuals,
+    plot_windows,
+)
+from bayescale.plots.comparisons import scalars
+from bayescale.plots.pairs import default_pairs
+from bayescale.plots.style import new_figure, save_figure
+from bayescale.posterior import Fit
+from bayescale.runs import compute_of
+
+#: Inches of one and of two columns, and the resolution of their pictures.
+WIDTHS: Mapping[str, tuple[float, int]] = {"one": (3.3, 240), "two": (6.9, 160)}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the kit: its name and caption; files are `figures/NAME_one.pdf` and so on."""
+
+    name: str
+    caption: str
+
+
+Draw = Callable[[Fit, Mapping[str, Any], float], Any]
+
+
+def _single(plot: Callable[..., Any], ratio: float = 0.82) -> Draw:
+    def draw(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+        figure, axes = new_figure(width, width * (ratio if width < 4 else 0.62 * ratio / 0.82))
+        plot(fit, document, axes[0, 0])
+        return figure
+
+    return draw
+
+
+def _runs_against_law(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    figure, axes = new_figure(width, 4.0 if width < 4 else 4.6, rows=2)
+    axes[1, 0].sharex(axes[0, 0])
+    plot_fit(fit, axes.ravel())
+    axes[0, 0].set_xlabel("")
+    return figure
+
+
+def _residuals(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    columns = [c for c in ("params", "tokens") if fit.runs.has(c)]
+    columns += ["flops"] if compute_of(fit.runs) is not None else []
+    # A budget is a compute: any other group says more beside it.
+    columns += sorted((g for g in fit.group if g not in columns), key=lambda g: g == "budget")[:1]
+    if not columns:
+        raise NotFittedFor("the table has no size, data, compute or group to draw residuals against")
+    across = 1 if width < 4 else 2
+    rows = -(-len(columns) // across)
+    figure, axes = new_figure(width, (1.55 if width < 4 else 2.2) * rows + 0.2, rows=rows, columns=across)
+    for ax in axes.ravel()[len(columns) :]:
+        ax.set_axis_off()
+    for ax, column in zip(axes.ravel(), columns, strict=False):
+        plot_residuals(fit, column, ax)
+    # One key is enough: it is the same in every panel.
+    for ax in axes.ravel()[1 : len(columns)]:
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    return figure
+
+
+def _pairs(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    names = default_pairs(fit)
+    if len(names) < 2:
+        raise NotFittedFor("fewer than two parameters vary")
+    figure, axes = new_figure(width, width, rows=len(names), columns=len(names))
+    plot_pairs(fit, names, axes)
+    return figure
+
+
+def _prior_posterior(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    names = list(scalars(fit))[:12]
+    across = 2 if width < 4 else 4
+    rows = -(-len(names) // across)
+    figure, axes = new_figure(width, 1.3 * rows + 0.4, rows=rows, columns=across)
+    for ax in axes.ravel()[len(names) :]:
+        ax.set_axis_off()
+    plot_prior_posterior(fit, names, axes.ravel(), above=True)
+    return figure
+
+
+def _groups(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    if not fit.group:
+        raise NotFittedFor("no group effects were fitted")
+    levels = sum(g["levels"] for g in fit.info["groupings"])
+    figure, axes = new_figure(width, float(np.clip(0.9 + 0.14 * (levels + 2 * len(fit.group)), 2.0, 7.5)))
+    plot_groups(fit, axes[0, 0])
+    return figure
+
+
+def _held_out(fit: Fit, document: Mapping[str, Any], ax: Any) -> None:
+    found = document["report"]["held_out"]
+    if not found:
+        raise NotFittedFor(document["report"]["left_out"].get("held_out", "no runs were held out"))
+    plot_held_out(fit, found, ax)
+
+
+def _windows(fit: Fit, document: Mapping[str, Any], ax: Any) -> None:
+    if not document["report"]["stability"]:
+        raise NotFittedFor(document["report"]["left_out"].get("stability", "no windows of compute"))
+    plot_windows(fit, document["report"]["stability"][0]["quantity"], ax)
+
+
+FIGURES: tuple[tuple[Drawn, Draw], ...] = (
+    (
+        Drawn("isoflop", "Loss against model size at every compute budget: runs, the law's curve with its interval, "
+              "and each budget's optimum."),
+        _single(lambda fit, document, ax: plot_isoflop(fit, ax)),
+    ),
+    (
+        Drawn("frontier", "Compute-optimal model size against compute. Beyond the largest run bands are pale and the "
+              "line dashed; between the dotted lines the loss is within 0.1 % of the best."),
+        _single(lambda fit, document, ax: plot_frontier(fit, ax)),
+    ),
+    (
+        Drawn("tokens_per_param", "Compute-optimal tokens per parameter against compute."),
+        _single(lambda fit, document, ax: plot_frontier(fit, ax, quantity="tokens_per_param")),
+    ),
+    (
+        Drawn("contours", "Contours of the posterior median loss over model size and data, with the runs and the "
+              "compute-optimal frontier."),
+        _single(lambda fit, document, ax: plot_loss_contour(fit, ax), 0.9),
+    ),
+    (Drawn("fit", "Every run against the law, and what the law leaves over."), _runs_against_law),
+    (Drawn("residuals", "Residuals by model size, data, compute and group."), _residuals),
+    (Drawn("groups", "Estimated effects of the groups of runs."), _groups),
+    (Drawn("pairs", "The joint posterior of the sampled parameters, two at a time."), _pairs),
+    (Drawn("prior_posterior", "Prior and posterior of every parameter."), _prior_posterior),
+    (
+        Drawn("stability", "The answer from the runs up to a compute, and from a compute on."),
+        _single(_windows),
+    ),
+    (
+        Drawn("held_out", "The largest runs, held out, against their forecast from the others."),
+        _single(_held_out),
+    ),
+)  # fmt: skip
+
+
+def figures_named(names: Sequence[str] | None) -> tuple[tuple[Drawn, Draw], ...]:
+    """The figures of those names, all without names; raises `NotFittedFor` for an unknown one."""
+    if names is None:
+        return FIGURES
+    known = {drawn.name: (drawn, draw) for drawn, draw in FIGURES}
+    if unknown := [n for n in names if n not in known]:
+        raise NotFittedFor(f"no figure is called {unknown[0]!r}", code="BS-U001", remedy=nearest(unknown[0], [*known]))
+    return tuple(known[n] for n in names)
+
+
+def draw_figures(
+    fit: Fit,
+    document: Mapping[str, Any],
+    folder: Path,
+    told: Callable[[str], None],
+    names: Sequence[str] | None = None,
+) -> tuple[list[Drawn], dict[str, str]]:
+    """Draw the figures that the fit supports into a folder; returns those drawn, and why others were not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made: list[Drawn] = []
+    missing: dict[str, str] = {}
+    for drawn, draw in figures_named(names):
+        told(f"figure {drawn.name}")
+        try:
+            figures = {label: draw(fit, document, width) for label, (width, _) in WIDTHS.items()}
+        except BayescaleError as error:
+            missing[f"figure {drawn.name}"] = error.message
+            continue
+        for label, figure in figures.items():
+            save_figure(figure, folder / f"{drawn.name}_{label}", WIDTHS[label][1])
+        made.append(drawn)
+    return made, missing

@@ -1,0 +1,203 @@
+"""The numbers of a report: the document of the fit, and under `report` everything else that is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bayescale.allocation import allocate, require_optimum
+from bayescale.auditing import stability
+from bayescale.errors import BayescaleError, NotFittedFor
+from bayescale.posterior import Fit, convergence, finite, flattened
+from bayescale.reporting.approaches import approaches_of
+from bayescale.reporting.evaluation import evaluate
+from bayescale.reporting.held_out import held_out_runs
+from bayescale.reporting.sizes import optimal_tokens
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, compute_of
+from bayescale.tables import fit_document
+
+REPORT_SCHEMA = "bayescale.report/1"
+#: Rounding the printed parameters may move an answer by at most this share of its standard deviation.
+_ROUNDING = 0.1
+_MOST_BUDGETS, _MOST_SIZES = 10, 10
+
+
+def kit_document(
+    fit: Fit,
+    *,
+    hold_out: bool = True,
+    bootstrap: int = 200,
+    seed: int = 0,
+    told: Callable[[str], None] = lambda doing: None,
+) -> dict[str, Any]:
+    """The document of a fit with the key `report`: every number that tables and text of a kit print.
+
+    `left_out` says of every part that is missing why it is.
+    """
+    told("allocations")
+    document = fit_document(fit)
+    left_out: dict[str, str] = {}
+    made: dict[str, Any] = {"schema": REPORT_SCHEMA, "mcse": _errors(fit)}
+    headlined = fit.headline_source != "none"
+
+    def part(name: str, compute: Callable[[], Any], *, headline: bool = True) -> None:
+        made[name] = None
+        if headline and not headlined:
+            left_out[name] = "no number of this fit may be headlined"
+            return
+        try:
+            made[name] = compute()
+        except BayescaleError as error:
+            left_out[name] = error.message
+
+    part("budgets", lambda: _budgets(fit, document))
+    part("sizes", lambda: _sizes(fit))
+    part("medians", lambda: _medians(fit, document))
+    part("stability", lambda: _stability(fit), headline=False)
+    told("approaches 2 and 3")
+    part("approaches", lambda: approaches_of(fit, bootstrap=bootstrap, seed=seed, left_out=left_out))
+    if hold_out:
+        told("refit without the largest runs")
+        part("held_out", lambda: held_out_runs(fit))
+    else:
+        made["held_out"], left_out["held_out"] = None, "not asked for"
+    return {**document, "report": {**made, "left_out": left_out}}
+
+
+def _ends(prob: float) -> tuple[tuple[str, float], ...]:
+    return (("median", 0.5), ("lower", (1 - prob) / 2), ("upper", (1 + prob) / 2))
+
+
+def summarised(draws: np.ndarray, prob: float) -> dict[str, Any]:
+    """Median and interval of draws (chain, draw) with the Monte Carlo error of each."""
+    return {
+        **{name: finite(float(np.quantile(draws, p))) for name, p in _ends(prob)},
+        "mcse": {name: _error(draws, p) for name, p in _ends(prob)},
+    }
+
+
+def _error(draws: np.ndarray, prob: float) -> float | None:
+    if draws.shape[-1] < 8 or not np.isfinite(draws).all() or np.ptp(draws) == 0:
+        return None
+    return finite(float(convergence.mcse_quantile(draws[None], prob)[0]))
+
+
+def _errors(fit: Fit) -> dict[str, dict[str, float | None]]:
+    """Monte Carlo errors of the median and of both ends of every parameter and derived quantity."""
+    return {
+        name: {end: _error(x, p) for end, p in _ends(fit.prob)}
+        for name, x in flattened(fit.tree["headline"].to_dataset())
+    }
+
+
+def _budgets(fit: Fit, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The allocation at the fit's own budgets and at powers of ten from the smallest run on."""
+    require_optimum(fit.law, {})
+    asked = [e["flops"] for e in document["allocation"]]
+    C = compute_of(fit.runs)
+    if C is None:
+        raise NotFittedFor("the table has no compute")
+    first, last = np.ceil(np.log10(C.min()) - 1e-9), np.floor(np.log10(max([*asked, 10 * C.max()])) + 1e-9)
+    powers = [float(f"1e{k}") for k in range(int(first), int(last) + 1)][-_MOST_BUDGETS:]
+    flops = sorted({*asked, *(p for p in powers if not np.isclose(p, asked, rtol=1e-9).any())})
+    made = allocate(fit, flops)
+    entries = []
+    for k, entry in enumerate(made.to_json()):
+        for name in ("params", "tokens", "tokens_per_param", "loss"):
+            draws = np.asarray(made.dataset[name])[k]
+            entry[name] = {**entry[name], "mcse": {end: _error(draws, p) for end, p in _ends(fit.prob)}}
+        point = evaluate(document, C=entry["flops"], law=fit.law)
+        entry["at_medians"] = {
+            "params": point.params,
+            "tokens": point.tokens,
+            "tokens_per_param": point.tokens_per_param,
+            "loss": point.best_loss,
+        }
+        entries.append(entry)
+    return entries
+
+
+def _sizes(fit: Fit) -> list[dict[str, Any]]:
+    """For round model sizes around the frontier, the compute and data for which each is optimal."""
+    require_optimum(fit.law, {})
+    C = compute_of(fit.runs)
+    if C is None:
+        raise NotFittedFor("the table has no compute")
+    ends = allocate(fit, [C.min(), 100 * C.max()]).interval("params")[0]
+    sizes = round_numbers(*ends)
+    tokens = optimal_tokens(fit, sizes)
+    entries = []
+    for N, D in zip(sizes, tokens, strict=True):
+        if not np.isfinite(D).all():
+            continue
+        entries.append(
+            {
+                "params": N,
+                "flops": summarised(FLOPS_PER_PARAM_TOKEN * N * D, fit.prob),
+                "tokens": summarised(D, fit.prob),
+                "tokens_per_param": summarised(D / N, fit.prob),
+                "extrapolation_ratio": float(np.median(FLOPS_PER_PARAM_TOKEN * N * D) / C.max()),
+            }
+        )
+    return entries
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Round numbers between two: 1, 2, 5 times powers of ten, or 1, 3, or 1 where they would be too many."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        found = [float(f"{p * s:.3g}") for p in powers for s in steps if low <= p * s <= high]
+        if len(found) <= _MOST_SIZES:
+            break
+    return found
+
+
+def _medians(fit: Fit, document: dict[str, Any]) -> dict[str, Any]:
+    """The medians of the law's parameters, and how many digits of them give the same answers."""
+    names = [n for p in fit.law.parameters for n in document["parameters"] if n.partition("[")[0] == p.name]
+    values = {n: document["parameters"][n]["median"] for n in names}
+    return {"values": values, "digits": _digits_needed(fit, document, names)}
+
+
+def _digits_needed(fit: Fit, document: dict[str, Any], names: Sequence[str]) -> int:
+    """The fewest significant digits whose rounding moves loss and N_opt by less than a tenth of their sd."""
+    entries = document["allocation"]
+    if not entries or entries[0]["params"]["median"] is None:
+        return 6
+    made = allocate(fit, [e["flops"] for e in entries])
+    spreads = [
+        (
+            float(np.std(np.log(np.asarray(made.dataset["params"])[k]))),
+            float(np.std(np.asarray(made.dataset["loss"])[k])),
+        )
+        for k in range(len(entries))
+    ]
+    exact = [evaluate(document, C=e["flops"], law=fit.law) for e in entries]
+    for digits in range(3, 12):
+        short = {
+            n: {**document["parameters"][n], "median": _significant(document["parameters"][n]["median"], digits)}
+            for n in names
+        }
+        printed = {**document, "parameters": {**document["parameters"], **short}}
+        rounded = [evaluate(printed, C=e["flops"], law=fit.law) for e in entries]
+        if all(
+            abs(np.log((a.params or 1) / (b.params or 1))) < _ROUNDING * s
+            and abs((a.best_loss or 0) - (b.best_loss or 0)) < _ROUNDING * t
+            for a, b, (s, t) in zip(rounded, exact, spreads, strict=True)
+        ):
+            return digits
+    return 12
+
+
+def _significant(x: float, digits: int) -> float:
+    return float(f"{x:.{digits - 1}e}")
+
+
+def _stability(fit: Fit) -> list[dict[str, Any]]:
+    """The first derived quantity (else every parameter) by window of compute."""
+    return [
+        {k: (v if isinstance(v, str) else int(v) if k == "runs" else finite(v)) for k, v in record.items()}
+        for record in stability(fit).to_json()
+    ]
