@@ -245,8 +245,10 @@ def _assemble(
     return _checked(result, budgets, design)
 
 
-def _checked(result: Fit, budgets: Sequence[float], design: Sequence[Finding]) -> Fit:
-    """The fit with its sampler's checks, and whether they and its design let it be headlined."""
+def _checked(
+    result: Fit, budgets: Sequence[float], design: Sequence[Finding], known: Sequence[Finding] | None = None
+) -> Fit:
+    """The fit with its sampler's checks (made now, or known), and whether they and its design let it be headlined."""
     allocation, interrupted = None, result.info["interrupted"]
     if budgets:
         try:
@@ -254,7 +256,7 @@ def _checked(result: Fit, budgets: Sequence[float], design: Sequence[Finding]) -
             allocation = allocate(result, budgets, draws="posterior")
         except NotFittedFor:
             pass
-    checks = check(result, allocation)
+    checks = check(result, allocation) if known is None else known
     answers = all(f.status != "fail" or f.code == "extrapolation" for f in design)
     converged = all(f.status != "fail" for f in checks) and not interrupted
     findings = (*design, *checks)
@@ -288,7 +290,7 @@ def examined(fit: Fit) -> Fit:
     flat = flat_draws(fit, model).reshape(sizes["chain"], sizes["draw"], -1)
     stats = {str(k): np.asarray(v) for k, v in fit.tree["sample_stats"].data_vars.items()}
     tree = make_tree(model, flat, stats, np.random.default_rng([fit.info["seed"], 2]))
-    result = _checked(replace(fit, tree=tree), default_budgets(fit.runs), fit.design)
+    result = _checked(replace(fit, tree=tree), fit.info["budgets"], fit.design, fit.checks)
     return _examined(model, flat, result) if result.converged else result
 
 

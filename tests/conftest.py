@@ -10,6 +10,17 @@ os.environ.setdefault("BAYESCALE_CACHE", str(Path(__file__).resolve().parents[1]
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import bayescale as bs
+from bayescale.model import forget_programs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Each module's compiled programs are let go: the system limits how many pieces of memory a process may map."""
+    yield
+    import jax
+
+    forget_programs()
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

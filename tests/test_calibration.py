@@ -50,6 +50,31 @@ def test_around_the_posterior_of_a_table():
     assert found.status != "fail" and found.rows == 2 * len(DESIGN)
 
 
+def test_a_fit_brings_its_own_priors_and_runs():
+    tight = bs.fit("chinchilla", DESIGN, seed=0, group="none", draws=300, priors={"alpha": "normal(.30,.003)"})
+    found = bs.calibrate("chinchilla", DESIGN, simulations=20, seed=6, given=tight, progress=False)
+    assert found.status != "fail"
+    with pytest.raises(bs.LawError, match="other runs"):
+        bs.simulate("chinchilla", chinchilla_world(24, 78), given=tight)
+    with pytest.raises(bs.LawError, match="own noise"):
+        bs.calibrate("chinchilla", DESIGN, given=tight, simulate_noise="normal")
+
+
+def test_measurement_errors_follow_the_simulated_response():
+    frame = DESIGN.frame.assign(loss_se=0.01 * DESIGN.frame["loss"])
+    made = bs.simulate("chinchilla", bs.Runs(frame, "with errors"), tables=3, seed=2, group="none")
+    for runs in made.tables.values():
+        assert np.allclose(runs.values("loss_se") / runs.values("loss"), 0.01)
+
+
+def test_coverage_of_uniform_ranks_is_what_it_says():
+    import pandas as pd
+
+    uniform = pd.DataFrame({"x": np.repeat(np.arange(RANKED + 1), 10)})
+    coverage = bs.Calibration(uniform, np.ones(len(uniform), bool), "law", "normal", 0.99, 24).coverage()
+    assert [coverage.loc["x", f"{p:.0%}"] for p in (0.5, 0.8, 0.9, 0.95)] == pytest.approx([0.5, 0.8, 0.9, 0.95])
+
+
 def test_bands_hold_a_whole_curve_of_uniform_ranks():
     """1,000 curves: the share outside is .05 ± .007; 4 errors of slack leave a false alarm of 6e-5."""
     rng = np.random.default_rng(0)

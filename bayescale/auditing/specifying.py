@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 #: A model fits comparably whose expected log predictive density is not further below the best than this many standard
 #: errors of the difference, or this many nats.
 COMPARABLE_ERRORS, COMPARABLE_NATS = 2.0, 4.0
-#: Medians of comparable models should not be further from the headline's than this share of its 90 % half width.
+#: Medians of comparable models should lie within this many half widths of the middle of the headline's interval.
 MOVES = 1.0
+#: A Pareto k above this leaves an importance-sampling estimate unreliable.
+ROUGH = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class Specifications:
 
     `table` has the columns noise, group, fitted (whether it is the fit's own), quantity, median, lower, upper, elpd
     (expected log predictive density of the response, row by row, by Pareto-smoothed leave-one-out given the effects of
-    groups), behind (how far below the best), error (of that), comparable, certified.
+    groups), behind (how far below the best), error (of that), comparable, certified, and rough: the share of rows whose
+    Pareto k exceeds 0.7, where the density of a left-out row is not reliable, as with few rows an effect.
     """
 
     table: pd.DataFrame
@@ -50,7 +53,7 @@ class Specifications:
         return {"finding": self.finding.to_json(), "prob": self.prob, "specifications": rows}
 
     def __repr__(self) -> str:
-        shown = self.table.drop(columns=["error", "certified"]).to_string(index=False, float_format="%.4g")
+        shown = self.table.drop(columns=["error", "certified", "rough"]).to_string(index=False, float_format="%.4g")
         return f"<Specifications of {self.law} on {self.source}: {self.finding.message}>\n{shown}"
 
 
@@ -74,9 +77,7 @@ def specifications(
     scalars = [n for n, x in own.items() if x.ndim == 1 and n in fit.tree["headline"].data_vars]
     if unknown := [q for q in quantities if q not in scalars]:
         raise LawError(f"no quantity {unknown[0]!r}", code="BS-L002", remedy=nearest(unknown[0], scalars))
-    wanted = (
-        list(quantities) or [n for n in fit.law.derived if n in scalars][:1] or [p.name for p in fit.law.parameters]
-    )
+    wanted = list(quantities) or [n for n in fit.law.derived if n in scalars][:1] or scalars[:1]
     groups = [fit.group, ()] if fit.group else [()]
     specs = [(noise, group) for group in groups for noise in NOISES]
     found: list[tuple[Fit, bool]] = []
@@ -84,7 +85,7 @@ def specifications(
         for k, (noise, group) in enumerate(specs):
             report(k / len(specs), f"{noise}, groups {', '.join(group) or 'none'}")
             same = noise == fit.noise and group == fit.group
-            found.append((fit, True) if same else _refitted(fit, noise, group, seed))
+            found.append((fit, fit.converged) if same else _refitted(fit, noise, group, seed))
     table, finding = _compared(fit, specs, found, wanted)
     return Specifications(table, finding, fit.prob, fit.info["runs"]["source"], fit.law.spec)
 
@@ -92,6 +93,11 @@ def specifications(
 def _refitted(fit: Fit, noise: str, group: Sequence[str], seed: int) -> tuple[Fit, bool]:
     """The same runs under another noise or grouping, and whether that is certified."""
     options = fit.info["options"]
+
+    def own(name: str) -> bool:  # of the fit's own noise or groups: others have no such parameter
+        shape = [p.name for p in NOISES[fit.noise].shape] if noise != fit.noise else []
+        return name.startswith("tau_") or any(name == p or name.startswith(f"{p}_") for p in shape)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConverged)
         batch = fit_many(
@@ -100,18 +106,13 @@ def _refitted(fit: Fit, noise: str, group: Sequence[str], seed: int) -> tuple[Fi
             seed=seed,
             noise=noise,
             group=list(group) or "none",
-            fix=options["fix"],
-            tie=[(first, second) for first, second in options["tie"]],
-            priors={k: v for k, v in options["priors"].items() if not _of_noise(k, fit.noise)},
+            fix={k: v for k, v in options["fix"].items() if not own(k)},
+            tie=[(first, second) for first, second in options["tie"] if not own(first) and not own(second)],
+            priors={k: v for k, v in options["priors"].items() if not own(k)},
             references=fit.references,
             progress=False,
         )
     return batch["refit"], batch.converged
-
-
-def _of_noise(name: str, noise: str) -> bool:
-    """Whether a parameter belongs to the shape of the fit's own noise, which others do not have."""
-    return any(name == p.name or name.startswith(f"{p.name}_") for p in NOISES[noise].shape)
 
 
 def _compared(
@@ -119,12 +120,14 @@ def _compared(
 ) -> tuple[pd.DataFrame, Finding]:
     import pandas as pd
 
-    densities = np.stack([_leave_one_out(f) for f, _ in found])
+    predicted = [_leave_one_out(f) for f, _ in found]
+    densities = np.stack([density for density, _ in predicted])
     totals = densities.sum(axis=1)
-    best = int(np.argmax(totals))
+    trusted = np.asarray([certified for _, certified in found])
+    best = int(np.argmax(np.where(trusted, totals, -np.inf)))
     behind = totals[best] - totals
     error = np.sqrt(densities.shape[1]) * (densities[best] - densities).std(axis=1)
-    comparable = behind <= np.maximum(COMPARABLE_NATS, COMPARABLE_ERRORS * error)
+    comparable = trusted & (behind <= np.maximum(COMPARABLE_NATS, COMPARABLE_ERRORS * error))
     ends = [0.5, (1 - fit.prob) / 2, (1 + fit.prob) / 2]
     rows = []
     for k, ((noise, group), (one, certified)) in enumerate(zip(specs, found, strict=True)):
@@ -144,14 +147,15 @@ def _compared(
                     error=float(error[k]),
                     comparable=bool(comparable[k]),
                     certified=certified,
+                    rough=predicted[k][1],
                 )
             )
     table = pd.DataFrame(rows)
     return table, _finding(fit, table, wanted[0])
 
 
-def _leave_one_out(fit: Fit) -> np.ndarray:
-    """The expected log predictive density of every observed row, by Pareto-smoothed importance sampling."""
+def _leave_one_out(fit: Fit) -> tuple[np.ndarray, float]:
+    """The expected log predictive density of every observed row, and the share of rows with a high Pareto k."""
     from arviz_stats.base.array import array_stats
     from scipy.special import logsumexp
 
@@ -160,8 +164,10 @@ def _leave_one_out(fit: Fit) -> np.ndarray:
     terms = evaluate_draws(model, flat_draws(fit, model))["log_likelihood"]
     kept = [v[:, :rows][:, model.data["responses"][name]["used"][:rows].astype(bool)] for name, v in terms.items()]
     density = np.concatenate(kept, axis=1).T
-    weights = np.stack([np.asarray(array_stats.psislw(row)[0]) for row in density])  # it negates what it is given
-    return np.asarray(logsumexp(weights + density, axis=1)) - np.asarray(logsumexp(weights, axis=1))
+    smoothed = [array_stats.psislw(row) for row in density]  # it negates what it is given
+    weights, k = np.stack([np.asarray(w) for w, _ in smoothed]), np.asarray([float(k) for _, k in smoothed])
+    found = np.asarray(logsumexp(weights + density, axis=1)) - np.asarray(logsumexp(weights, axis=1))
+    return found, float((k > ROUGH).mean())
 
 
 def _finding(fit: Fit, table: pd.DataFrame, name: str) -> Finding:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayescale.allocation import default_budgets
-from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Outcome, climb
+from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
-from bayescale.batch.storing import BLOCK, Store, joined
+from bayescale.batch.storing import BLOCK, Store, joined, selected
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
 from bayescale.inference import fit_info, verdict_lines
 from bayescale.law import Law, Prior, parse_prior
-from bayescale.laws import find_law
+from bayescale.laws import LAWS, find_law
 from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, variable_dims
+from bayescale.runs import Runs
 from bayescale.sampling import Progress, Settings, progress_bar
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def fit_many(
     precision: str = "float64",
     workers: int | None = None,
     store: str | os.PathLike[str] | None = None,
+    client: Any = None,
     progress: bool | Progress | None = None,
 ) -> Batch:
     """Fit one law to many tables: the same model as `fit`, one compilation for tables of about one size.
@@ -76,6 +78,10 @@ def fit_many(
     store
         A folder: results are written there in parts as they are reached. The same call on the same folder goes on where
         it stopped; tables whose numbers or options have changed are fitted again.
+    client
+        A `dask.distributed.Client`, or any executor with `submit`: parts of the batch are fitted wherever it runs them.
+        Processes must be spawned, never forked: JAX does not survive a fork. A private law needs a client that pickles
+        functions by value, as dask does.
     progress
         True, False, a callable `(share, doing)`, or None: a bar on a terminal and in notebooks.
 
@@ -106,27 +112,35 @@ def fit_many(
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
     options = dict(noise=noise, group=group, fix=fix, tie=tuple(tie), priors=informed, references=references)
     kept = Store(store) if store is not None else None
+    interrupted = False
     with progress_bar(progress, f"{law.spec} on {len(named)} tables") as report:
         report(0.0, "reading")
-        tasks, refused = _prepared(named, law, seed, dict(flops=flops, fix=fix, tie=tuple(tie)), options)
+        doctored = dict(flops=flops, fix=fix, tie=tuple(tie))
+        tasks, refused = _prepared(named, law, seed, doctored, options, (prob, tuple(flops), precision))
         parts = kept.found(tasks, law) if kept else []
         done = {name for part in parts for name in part.names}
         pending = [t for t in tasks if t.name not in done]
-        interrupted = False
-        size = BLOCK if kept else max(1, len(pending))
-        for start in range(0, len(pending) or not parts, size):
-            block = pending[start : start + size]
-            budgets = {t.name: tuple(flops) or default_budgets(t.model.runs) for t in block}
-            told = _share(report, len(done), len(tasks))
-            outcomes, spent, interrupted = _sampled(block, budgets, precision, workers, told)
-            status = _status([t.name for t in block], outcomes, spent)
-            parts.append(assemble(law, block, outcomes, status, seed=seed, prob=prob, noise=noise, budgets=budgets))
-            done.update(outcomes)
-            if kept and not interrupted:
-                kept.add(parts[-1])
+        size = BLOCK if kept or client else max(1, len(pending))
+        blocks = [pending[k : k + size] for k in range(0, len(pending) or not parts, size)]
+        given = dict(seed=seed, prob=prob, flops=tuple(flops), precision=precision, workers=workers)
+        if client is not None:
+            made = _elsewhere(client, blocks, law, options, given)
+        else:
+            made = (_here(block, law, given, noise, _share(report, len(tasks), done)) for block in blocks)
+        for part in made:
+            parts.append(part)
+            done.update(part.names)
+            report(len(done) / max(1, len(tasks)), "sampling")
+            interrupted = part.info["interrupted"]
+            if kept:
+                kept.add(selected(part, part.certified) if interrupted else part)
             if interrupted:
                 break
+    if not parts:
+        parts = [assemble(law, [], {}, _status([], {}, {}, {}), seed=seed, prob=prob, noise=noise, budgets={})]
     batch = joined(parts, law, [*named], refused)
+    if interrupted and not batch.names:
+        raise KeyboardInterrupt
     batch = replace(batch, info={**batch.info, "interrupted": interrupted})
     status = batch.status
     if left := [n for n in status.index if status.loc[n, "status"] != CERTIFIED]:
@@ -138,23 +152,56 @@ def fit_many(
     return batch
 
 
-def _share(report: Progress, before: int, total: int) -> Progress:
+def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str, report: Progress) -> Batch:
+    """A part of the batch, sampled in this process."""
+    budgets = {t.name: given["flops"] or default_budgets(t.model.runs) for t in block}
+    outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], report)
+    status = _status([t.name for t in block], outcomes, spent, failures)
+    part = assemble(law, block, outcomes, status, seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
+    return replace(part, info={**part.info, "interrupted": interrupted})
+
+
+def _elsewhere(
+    client: Any, blocks: Sequence[Sequence[Task]], law: Law, options: Mapping[str, Any], given: Mapping[str, Any]
+) -> Iterator[Batch]:
+    """The parts of the batch, sampled wherever a client runs them."""
+    shared = law.spec if law.name in LAWS and find_law(law.spec) is law else law
+    tables = [{t.name: t.model.runs for t in block} for block in blocks]
+    for future in [client.submit(_fitted, shared, part, {**options, **given}) for part in tables if part]:
+        tree, info, status, runs = future.result()
+        yield Batch(tree, law, info, status, runs)
+
+
+def _fitted(law: str | Law, tables: Mapping[str, Runs], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A part of a batch as another process sends it back: without the law, whose formulas cannot be pickled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)
+        made = fit_many(law, tables, progress=False, **options)
+    return made.tree, made.info, made.status, made.tables
+
+
+def _share(report: Progress, total: int, done: set[str]) -> Progress:
     """Progress of the whole from that of a block of the tables that are left."""
-    return lambda share, doing: report(min(1.0, (before + share) / max(1, total)), doing)
+    return lambda count, doing: report(min(1.0, (len(done) + count) / max(1, total)), doing)
 
 
 def _prepared(
-    named: Mapping[str, Any], law: Law, seed: int, doctor_options: Mapping[str, Any], options: Mapping[str, Any]
+    named: Mapping[str, Any],
+    law: Law,
+    seed: int,
+    doctor_options: Mapping[str, Any],
+    options: Mapping[str, Any],
+    asked: Sequence[Any],
 ) -> tuple[list[Task], dict[str, str]]:
     """The tables that can be sampled, and why the others cannot; a fault of the law that no table escapes is raised."""
     tasks, refused, faults = [], {}, []
     for name, table in named.items():
         try:
-            tasks.append(prepare(name, table, law, seed, doctor_options, options))
+            tasks.append(prepare(name, table, law, seed, doctor_options, options, asked))
         except BayescaleError as error:
             refused[name] = str(error)
             faults += [error] if isinstance(error, LawError) else []
-    if len(faults) == len(named):
+    if faults and not tasks:
         raise faults[0]
     return tasks, refused
 
@@ -165,16 +212,23 @@ def _sampled(
     precision: str,
     workers: int | None,
     report: Progress,
-) -> tuple[dict[str, Outcome], dict[str, tuple[float, int]], bool]:
-    """The last outcome of every table by name, the seconds and gradients it took in all, and whether Ctrl-C came."""
+) -> tuple[dict[str, Outcome], dict[str, tuple[float, int]], dict[str, str], bool]:
+    """By name: the last outcome of every table, the seconds and gradients it took in all, why others have none.
+
+    The last tells whether Ctrl-C came.
+    """
     outcomes: dict[str, Outcome] = {}
+    failures: dict[str, str] = {}
     spent: dict[str, tuple[float, int]] = {}
     done = 0
     report(0.0, "compiling")
 
-    def hear(outcome: Outcome, final: bool) -> None:
+    def hear(outcome: Outcome | Failure, final: bool) -> None:
         nonlocal done
         done += final
+        if isinstance(outcome, Failure):
+            failures[outcome.task.name] = outcome.sentence
+            return
         seconds, gradients = spent.get(outcome.task.name, (0.0, 0))
         spent[outcome.task.name] = (seconds + outcome.seconds, gradients + outcome.gradients)
         outcomes[outcome.task.name] = outcome  # kept though not certified, should nothing better come
@@ -185,21 +239,23 @@ def _sampled(
         for _ in climb(tasks, budgets=budgets, precision=precision, workers=workers, report=hear):
             pass
     except KeyboardInterrupt:
-        if not outcomes:
-            raise
         interrupted = True
-    return outcomes, spent, interrupted
+    return outcomes, spent, failures, interrupted
 
 
 def _status(
-    names: Sequence[str], outcomes: Mapping[str, Outcome], spent: Mapping[str, tuple[float, int]]
+    names: Sequence[str],
+    outcomes: Mapping[str, Outcome],
+    spent: Mapping[str, tuple[float, int]],
+    failures: Mapping[str, str],
 ) -> pd.DataFrame:
     """One row a table: what became of it, in a word, in a sentence and in numbers."""
     import pandas as pd
 
     rows = []
     for name in names:
-        row: dict[str, Any] = {"dataset": name, "status": FAILED, "rung": None, "sentence": "interrupted before it"}
+        sentence = failures.get(name, "interrupted before it")
+        row: dict[str, Any] = {"dataset": name, "status": FAILED, "rung": None, "sentence": sentence}
         if name in outcomes:
             found = outcomes[name]
             numbers = {f.code.replace("-", "_"): f.value for f in found.checks}
@@ -215,7 +271,7 @@ def _status(
                 "seconds": seconds,
             }
         rows.append(row)
-    return pd.DataFrame(rows).set_index("dataset")
+    return pd.DataFrame(rows, columns=None if rows else ["dataset", "status", "rung", "sentence"]).set_index("dataset")
 
 
 def assemble(
@@ -304,7 +360,7 @@ def _info_of(
     model, runs = task.model, task.model.runs
     settings = Settings(CHAINS, DRAWS, seed=seed)
     info = fit_info(model, task.design, prob=prob, sampler=outcome.rung, settings=settings)
-    info["settings"] |= BARS
+    info["settings"] |= {**BARS, "warmup": None}  # what is kept may come from several runs
     hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
     own = [*outcome.values, *(i.site for i in model.structure.intercepts)]
     findings = (*task.design, *outcome.checks)

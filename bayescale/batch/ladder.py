@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +16,12 @@ from bayescale.batch.preparing import Task
 from bayescale.diagnostics import check_draws
 from bayescale.errors import Finding
 from bayescale.law import call
-from bayescale.model import compiled, double_precision
+from bayescale.model import compiled
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
 from bayescale.sampling.ensemble import Plan, ensemble_program
+
+logger = logging.getLogger("bayescale")
 
 #: What is kept of every table, whatever it took: this many chains and draws.
 CHAINS, DRAWS = 4, 400
@@ -52,15 +54,15 @@ class Rung:
 
 #: Fewer rows than this are few.
 FEW = 100
-_FIRST = Plan(chains=4, phases=(30, 50), draws=400, target=0.88, longest=12)
-_CAREFUL = Plan(chains=4, phases=(40, 80), draws=400, target=0.95, longest=16)
+_FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.88, longest=12)
+_CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.95, longest=16)
 #: The first rung is what most tables need, the second is four of it, with the same program: chains that were only too
 #: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
 RUNGS = (
     Rung("ensemble 1", _FIRST, _CAREFUL),
     Rung("ensemble 1 × 4", _FIRST, _CAREFUL, repeats=4),
-    Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 140), draws=800, target=0.95, longest=32)),
-    Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 250), draws=1600, target=0.98, longest=64)),
+    Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 100, 50), draws=800, target=0.95, longest=32)),
+    Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 200, 50), draws=1600, target=0.98, longest=64)),
     Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)),
 )
 
@@ -87,7 +89,17 @@ class Outcome:
     @property
     def certified(self) -> bool:
         """Whether every check passed."""
-        return all(f.status == "pass" for f in self.checks)
+        return bool(self.checks) and all(f.status == "pass" for f in self.checks)
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A table that could not be sampled at a rung, and why."""
+
+    task: Task
+    rung: str
+    sentence: str
+    certified: bool = False
 
 
 def climb(
@@ -96,9 +108,11 @@ def climb(
     budgets: Mapping[str, Sequence[float]],
     precision: str,
     workers: int | None,
-    report: Callable[[Outcome, bool], None],
+    report: Callable[[Outcome | Failure, bool], None],
 ) -> Iterator[Outcome]:
     """The outcome of every table, as it is reached; those not certified go up, the last rung's are final.
+
+    A table that could not be sampled at any rung has none.
 
     `report` hears of each attempt and whether it was the table's last.
     """
@@ -112,10 +126,10 @@ def climb(
             for outcome in outcomes:
                 final = outcome.certified or k == len(steps) - 1
                 report(outcome, final)
-                if final:
-                    yield outcome
-                else:
+                if not final:
                     failed.append(outcome.task)
+                elif isinstance(outcome, Outcome):
+                    yield outcome
         pending = failed
 
 
@@ -125,7 +139,7 @@ def _run(
     precision: str,
     budgets: Mapping[str, Sequence[float]],
     workers: int | None,
-) -> Iterator[list[Outcome]]:
+) -> Iterator[list[Outcome | Failure]]:
     """The tables of one rung, in whatever order they are done; chunks of one shape share a compilation."""
     import jax
 
@@ -136,12 +150,20 @@ def _run(
         by_shape.setdefault((task.shape, rung.plan_for(task)), []).append(task)
     chunks = [same[k : k + lanes] for same in by_shape.values() for k in range(0, len(same), lanes)]
 
-    def work(chunk: Sequence[Task]) -> list[Outcome]:
+    def work(chunk: Sequence[Task]) -> list[Outcome | Failure]:
+        try:
+            return [*sampled(chunk)]
+        except Exception as error:  # whatever is wrong with one table must not cost the others
+            logger.exception("%s: %s", rung.name, ", ".join(t.name for t in chunk))
+            return [Failure(t, rung.name, f"not sampled by {rung.name}: {error}") for t in chunk]
+
+    def sampled(chunk: Sequence[Task]) -> list[Outcome]:
         began = time.perf_counter()
         plan = rung.plan_for(chunk[0])
         if isinstance(plan, Settings):
             return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
-        parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in range(rung.repeats)]
+        repeats = range(1, 1 + rung.repeats) if rung.repeats > 1 else (0,)
+        parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in repeats]
         drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
         return [_outcome(t, rung.name, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
@@ -185,8 +207,7 @@ def _by_ensemble(
     structure = chunk[0].padded.structure
     program: Callable[..., Any] = ensemble_program(structure, plan)
     arguments = [(t.padded.data, t.key + np.uint32(repeat)) for t in chunk]
-    single = nullcontext() if precision == "float32" else double_precision()
-    with single:
+    with jax.enable_x64(precision == "float64"):
         if lanes == 1:
             (given,) = arguments
         else:  # a chunk that is not full repeats its last table
@@ -234,7 +255,9 @@ def _outcome(
     """The draws that are kept, and the certificate: the checks of a single fit on every number that is reported."""
     stats = {n: found[n] for n in ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")}
     values = {n: np.asarray(_kept(v), float) for n, v in found["values"].items()}
-    checks = list(check_draws(_reported(task, values, budgets[task.name]), stats, ess=ESS, divergent=DIVERGENT))
+    chains = len(found["flat"])  # they are compared as they ran, however they are kept
+    named = {n: v.reshape(chains, -1) for n, v in _reported(task, values, budgets[task.name]).items()}
+    checks = list(check_draws(named, stats, ess=ESS, divergent=DIVERGENT))
     if precision == "float32":
         checks.append(_noise_is_large(values))
     return Outcome(
@@ -275,7 +298,7 @@ def _reported(task: Task, values: Mapping[str, np.ndarray], budgets: Sequence[fl
 
 def _noise_is_large(values: Mapping[str, np.ndarray]) -> Finding:
     """Whether single precision resolves the residuals."""
-    smallest = min(float(np.median(v)) for n, v in values.items() if n.startswith("sigma"))
+    smallest = min((float(np.median(v)) for n, v in values.items() if n.startswith("sigma")), default=float("inf"))
     fine = smallest >= LEAST_NOISE
     message = f"noise of {smallest:.2g}; single precision needs at least {LEAST_NOISE:g}"
     return Finding("precision", "precision", "pass" if fine else "fail", smallest, LEAST_NOISE, message)

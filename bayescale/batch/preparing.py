@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,17 @@ LEVELS = tuple(int(b) for k in range(3, 20) for b in (2**k, 1.5 * 2**k))
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One table to be sampled: its model as it is and as it is compiled, and what the doctor found."""
+    """One table to be sampled: its model as it is and as it is compiled, and what the doctor found.
+
+    `fingerprint` stands for all that its result depends on: the key, what is asked of it, the version.
+    """
 
     name: str
     model: Model
     padded: Model
     key: np.ndarray
     design: tuple[Finding, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        """The table, the seed and the options in 16 digits: what its draws depend on."""
-        return self.key.tobytes().hex()
+    fingerprint: str
 
     @property
     def shape(self) -> tuple:
@@ -43,9 +43,17 @@ class Task:
 
 
 def prepare(
-    name: str, table: Any, law: Law, seed: int, doctor_options: Mapping[str, Any], options: Mapping[str, Any]
+    name: str,
+    table: Any,
+    law: Law,
+    seed: int,
+    doctor_options: Mapping[str, Any],
+    options: Mapping[str, Any],
+    asked: Sequence[Any] = (),
 ) -> Task:
     """Read, examine and bind one table; raises `BayescaleError` for what makes it unfit.
+
+    `asked` is what else its result will depend on.
 
     What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
     """
@@ -54,7 +62,9 @@ def prepare(
     require_answerable(diagnosis, runs)
     model = build_model(law, runs, **options)
     padded = _with_padded_levels(model)
-    return Task(name, model, padded, _key(seed, padded), diagnosis.findings)
+    key = _key(seed, padded)
+    about = f"{key.tolist()} {list(asked)} {metadata.version('bayescale')}"
+    return Task(name, model, padded, key, diagnosis.findings, hashlib.sha256(about.encode()).hexdigest()[:16])
 
 
 def _with_padded_levels(model: Model) -> Model:
@@ -72,8 +82,9 @@ def _with_padded_levels(model: Model) -> Model:
 
 def _key(seed: int, model: Model) -> np.ndarray:
     """Two 32-bit numbers from the seed and the table's own numbers: neither its name nor its neighbours matter."""
-    groups = [g.column for g in model.groupings]
-    digest = hashlib.sha256(f"{seed} {model.law.digest()} {model.noise} {groups} {model.options}".encode())
+    groups, priors = [g.column for g in model.groupings], [repr(s.parameter) for s in model.structure.coordinates.slots]
+    about = f"{seed} {model.law.digest()} {model.noise} {groups} {priors} {model.options}"
+    digest = hashlib.sha256(about.encode())
     for path, values in _leaves(model.data):
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(values).tobytes())

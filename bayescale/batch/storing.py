@@ -46,7 +46,9 @@ class Store:
         return parts
 
     def add(self, part: Batch) -> None:
-        """Write one more part; its name appears only when the file is whole."""
+        """Write one more part, if there is anything in it; its name appears only when the file is whole."""
+        if not part.names:
+            return
         path = self.folder / f"part-{len(self.files):04d}.nc"
         self.files.append(part.save(path))
 

@@ -13,8 +13,8 @@ from bayescale.batch.ladder import climb
 from bayescale.batch.preparing import prepare
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
-from bayescale.errors import Finding, worst
-from bayescale.law import Law, argument_names, call
+from bayescale.errors import Finding, LawError, worst
+from bayescale.law import Law, argument_names, call, parse_prior
 from bayescale.laws import find_law
 from bayescale.model import Model, compiled, double_precision
 from bayescale.posterior import Fit
@@ -38,7 +38,8 @@ class Calibration:
 
     `ranks` has one row a simulated table and a column a quantity; `certified` says which tables' sampling is trusted
     (all of them are ranked). Each quantity's finding passes when its ranks lie within a band that all quantities
-    together leave with probability 1 - `prob` though everything is right.
+    together leave with probability 1 - `prob` though everything is right. `left_out` names what some tables have no
+    finite number for.
     """
 
     ranks: pd.DataFrame
@@ -47,6 +48,7 @@ class Calibration:
     noise: str
     prob: float
     rows: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -80,7 +82,8 @@ class Calibration:
 
         columns = {}
         for prob in COVERED:
-            inside = np.abs(self.ranks - RANKED / 2) <= prob * (RANKED + 1) / 2 - 0.5
+            # The rank at the interval's end counts by the part of it that is inside: uniform ranks give `prob`.
+            inside = np.clip(prob * (RANKED + 1) / 2 + 0.5 - np.abs(self.ranks - RANKED / 2), 0, 1)
             columns[f"{prob:.0%}"] = inside.mean()
             columns[f"{prob:.0%} mcse"] = np.sqrt(prob * (1 - prob) / len(self.ranks))
         return pd.DataFrame(columns)
@@ -137,10 +140,12 @@ def calibrate(
     log-likelihood, which notices what no parameter shows.
 
     With `given`, a fit of your own table, parameters come from its posterior and each simulated table is added to your
-    own runs (posterior calibration): this asks about the region that matters to you. `simulate_noise` simulates with
-    another noise than is fitted, to see what that does.
+    own runs (posterior calibration): this asks about the region that matters to you. Noise, groups, priors and what is
+    fixed are then the fit's. `simulate_noise` simulates with another noise than is fitted, to see what that does.
 
     It proves the computation, not the model.
+
+    Raises `LawError` (BS-U001) for `simulate_noise` beside `given`.
 
     Example:
         >>> bs.calibrate("chinchilla", bs.load_runs("byte-ladder"), simulations=200)  # doctest: +SKIP
@@ -148,6 +153,8 @@ def calibrate(
     import pandas as pd
 
     law = find_law(law)
+    if given is not None and simulate_noise is not None:
+        raise LawError("a fit is simulated with its own noise", code="BS-U001", remedy="Leave out simulate_noise.")
     made = simulate(law, design, tables=simulations, seed=seed, noise=simulate_noise or noise, group=group, given=given)
     fitted = noise if given is None else given.noise
     options: dict[str, Any] = dict(noise=fitted, group=group, fix=None, tie=(), priors={}, references=None)
@@ -155,6 +162,7 @@ def calibrate(
         own = given.info["options"]
         options |= {"group": list(given.group) or "none", "references": given.references, "fix": own["fix"]}
         options["tie"] = tuple((a, b) for a, b in own["tie"])
+        options["priors"] = {name: parse_prior(text) for name, text in own["priors"].items()}
         tables = {name: _joined(given.runs, table) for name, table in made.tables.items()}
     else:
         tables = dict(made.tables)
@@ -180,13 +188,16 @@ def calibrate(
             )
             truth = _truth_of(made.model, outcome.task.model, made.flat[position])
             true = {q: float(v[0]) for q, v in ranked_quantities(outcome.task.model, truth[None], budget).items()}
-            ranked = [q for q in drawn if np.ptp(drawn[q]) > 0 and np.isfinite(true[q])]
+            ranked = [q for q in drawn if np.ptp(drawn[q]) > 0 and np.isfinite([true[q], *drawn[q]]).all()]
             ranks[name] = {q: _rank(true[q], drawn[q], rng) for q in ranked}
             certified[name] = outcome.certified
             report(len(ranks) / len(tables), "fitting simulated tables")
-    frame = pd.DataFrame.from_dict(ranks, orient="index").loc[list(tables)]
+    frame = pd.DataFrame.from_dict(ranks, orient="index").reindex(list(tables))
+    whole = frame.dropna(axis=1)
     rows = len(next(iter(tables.values())))
-    return Calibration(frame, np.asarray([certified[n] for n in tables]), law.spec, fitted, prob, rows)
+    trusted = np.asarray([certified.get(n, False) for n in tables])
+    left = tuple(str(n) for n in frame if n not in whole)
+    return Calibration(whole.astype(int), trusted, law.spec, fitted, prob, rows, left)
 
 
 def _truth_of(simulated: Model, fitted: Model, flat: np.ndarray) -> np.ndarray:

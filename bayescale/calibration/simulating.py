@@ -12,6 +12,7 @@ from bayescale.errors import LawError
 from bayescale.law import Law
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model
+from bayescale.noise import LINKS
 from bayescale.posterior import Fit, evaluate_draws, flat_draws, model_of, prior_draws, replicate
 from bayescale.runs import Runs
 
@@ -49,10 +50,11 @@ def simulate(
     """Simulate tables at a design: parameters from the prior, effects of groups, then noise on the response's scale.
 
     `design` gives the inputs and groups of every run; a response that it holds is replaced. `given` takes the
-    parameters from a fit's posterior instead (with the effects of its groups), or fixes some of them:
-    `{"alpha": 0.34}`; the others follow their priors.
+    parameters from a fit's posterior instead (with its noise and the effects of its groups, so at its own runs only),
+    or fixes some of them: `{"alpha": 0.34}`; the others follow their priors.
 
-    Raises `LawError` (BS-F001) for a law with an exact likelihood that declares no sampler.
+    Raises `LawError` (BS-F001) for a law with an exact likelihood that declares no sampler, and for a design other than
+    the runs of a fit that is given.
 
     Example:
         >>> made = bs.simulate("chinchilla", bs.load_runs("byte-ladder"), tables=3, seed=1)  # doctest: +SKIP
@@ -64,6 +66,13 @@ def simulate(
     runs = _as_design(design, law)
     if isinstance(given, Fit):
         model = model_of(given)
+        own = {n: runs.values(i.column) for n, i in ((i.name, i) for i in law.inputs) if runs.has(i.column)}
+        if any(not np.array_equal(v, model.inputs[n]) for n, v in own.items()):
+            raise LawError(
+                "the fit was made at other runs: effects of its groups are those of its own runs",
+                code="BS-F001",
+                remedy="Give the design that was fitted, or parameters as given={'alpha': 0.34}.",
+            )
         runs = model.runs
         posterior = flat_draws(given, model)
         flat = posterior[rng.choice(len(posterior), tables, replace=tables > len(posterior))]
@@ -81,9 +90,20 @@ def simulate(
     named = {}
     for k in range(tables):
         columns = {r.source: made[r.name][0, k] for r in law.responses}
+        columns |= _errors(model, columns)
         frame = runs.frame.assign(**columns)
         named[f"simulated-{k}"] = Runs(frame, f"simulated-{k}", runs.loss_unit, convention=runs.convention)
     return Simulated(named, _truth(model, out), model, flat)
+
+
+def _errors(model: Model, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Standard errors of simulated responses: what they were on the link's scale, where they were simulated."""
+    found = {}
+    for r in model.law.responses:
+        if model.structure.has_error and model.runs.has(f"{r.source}_se"):
+            error = model.data["responses"][r.name]["error"][: len(model.runs)]
+            found[f"{r.source}_se"] = error / np.exp(LINKS[r.support].log_slope(columns[r.source]))
+    return found
 
 
 def _as_design(design: Runs | Mapping[str, Any] | pd.DataFrame, law: Law) -> Runs:

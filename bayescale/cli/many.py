@@ -32,6 +32,9 @@ def batch(
         str | None, typer.Option("--store", help="Folder for the results, written as they are reached.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a store that exists.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a dask scheduler whose workers have bayescale.")
+    ] = None,
     law: LawName = "chinchilla",
     noise: Annotated[str, typer.Option(help="student_t, normal or laplace.")] = "student_t",
     group: Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")] = "auto",
@@ -80,6 +83,7 @@ def batch(
             priors=pairs("--prior", prior),
             workers=workers,
             store=store,
+            client=_client(scheduler) if scheduler else None,
             progress=False if quiet or json else None,
         )
     if store is not None:
@@ -94,6 +98,17 @@ def batch(
         raise typer.Exit(INTERRUPTED)
     if unread or not made.converged:
         raise typer.Exit(PARTLY)
+
+
+def _client(address: str):
+    """A client of a dask scheduler; raises `BayescaleError` (BS-U001) where dask is not installed."""
+    from importlib import import_module
+
+    try:
+        return import_module("dask.distributed").Client(address)
+    except ImportError:
+        remedy = "Install the extra: pip install 'bayescale[batch]'."
+        raise BayescaleError("--scheduler needs dask", code="BS-U001", remedy=remedy) from None
 
 
 def _tables(sources: list[str], by: str | None, law: str, reading: dict) -> tuple[dict, dict[str, str]]:

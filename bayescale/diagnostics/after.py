@@ -29,15 +29,15 @@ def check(fit: Fit, allocation: Allocation | None = None) -> tuple[Finding, ...]
         >>> [f.status for f in bs.check(fit)]  # doctest: +SKIP
         ['pass', 'pass', 'pass', 'pass', 'pass']
     """
+    if "divergent" in fit.info["settings"] and allocation is None:
+        return fit.checks  # of a batch: made of all its draws, of which a part is kept
     named = dict(flattened(fit.tree["posterior"].to_dataset()[[str(v) for v in fit.tree["headline"].data_vars]]))
     if allocation is not None:
         for k, C in enumerate(allocation.flops):
             for name in ("params", "tokens_per_param", "loss"):
                 draws = np.asarray(allocation.dataset[name])[k]
                 named[f"{name} at {C:.3g}"] = draws if name == "loss" else np.log(draws)
-    settings = fit.info["settings"]
-    bars = {"ess": settings.get("ess", ESS), "divergent": settings.get("divergent", 0.0)}
-    return check_draws(named, fit.tree["sample_stats"].to_dataset(), **bars)
+    return check_draws(named, fit.tree["sample_stats"].to_dataset())
 
 
 def check_draws(named, stats, *, ess: float = ESS, divergent: float = 0.0) -> tuple[Finding, ...]:
@@ -45,7 +45,10 @@ def check_draws(named, stats, *, ess: float = ESS, divergent: float = 0.0) -> tu
 
     `ess` draws of every number must be effective; a share of at most `divergent` transitions may diverge.
     """
-    names = [n for n, x in named.items() if np.ptp(x) > 0]  # what is fixed has nothing to converge
+    with np.errstate(invalid="ignore"):  # what is fixed has nothing to converge; what is not a number must be seen
+        names = [n for n, x in named.items() if not np.ptp(x) == 0]
+    if not names:
+        return ()
     draws = np.stack([named[n] for n in names])
     if draws.shape[-1] * draws.shape[-2] < 8:
         return ()

@@ -4,7 +4,7 @@ from bayescale.model.build import Model, build_model, make_references, observed_
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
-from bayescale.model.programs import compiled, double_precision, one_blas_thread, user_cache_folder
+from bayescale.model.programs import compiled, double_precision, forget_programs, one_blas_thread, user_cache_folder
 
 __all__ = [
     "Coordinates",
@@ -16,6 +16,7 @@ __all__ = [
     "build_model",
     "compiled",
     "double_precision",
+    "forget_programs",
     "isoflop_levels",
     "make_coordinates",
     "make_groupings",

@@ -18,6 +18,10 @@ logger = logging.getLogger("bayescale")
 CACHE_VARIABLE = "BAYESCALE_CACHE"
 CACHE_BYTES = 256 * 1024**2
 
+#: Programs kept in the process; beyond that the one used longest ago goes, since each takes memory maps, of which the
+#: system allows a process some 65,000. The disk gives it back in a fraction of a second.
+MOST_PROGRAMS = 200
+
 _programs: dict[Hashable, Any] = {}
 _locks: dict[Hashable, threading.Lock] = {}
 _guard = threading.Lock()
@@ -45,12 +49,24 @@ def compiled(key: Hashable, function: Callable[..., Any], *arguments: Any) -> An
     with _guard:
         lock = _locks.setdefault(full, threading.Lock())
     with lock:
-        if full not in _programs:
+        program = _programs.get(full)
+        if program is None:
             keep_on_disk()
             with _tracing:
                 lowered = jax.jit(function).lower(*arguments)
-            _programs[full] = lowered.compile()
-        return _programs[full]
+            program = lowered.compile()
+        with _guard:
+            _programs.pop(full, None)
+            _programs[full] = program
+            while len(_programs) > MOST_PROGRAMS:
+                del _programs[next(iter(_programs))]
+        return program
+
+
+def forget_programs() -> None:
+    """Let go of every compiled program of the process."""
+    with _guard:
+        _programs.clear()
 
 
 def one_blas_thread() -> AbstractContextManager:

@@ -58,7 +58,7 @@ def plot_tables(batch: Batch, quantity: str = "a", ax: Axes | None = None, *, pr
         Line2D([], [], color=BLUE, linewidth=0.9, label=f"{percent(prob)} credible"),
     ]
     if doubtful:
-        handles.append(Line2D([], [], color=GREY, linewidth=2.6, label="not certified"))
+        handles.append(Line2D([], [], color=GREY, linewidth=2.6, label="not certified, or no headline"))
     legend_above(ax, handles, 3)
     finish(ax, quantity, None)
     ax.tick_params(axis="y", length=0)

@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayescale.errors import FitError, Note, nearest
+from bayescale.errors import FitError, Note, NotFittedFor, nearest
 from bayescale.posterior.fit import Fit, summarise
 from bayescale.posterior.tree import SLASH, constant_of
 from bayescale.runs import Runs
@@ -99,12 +99,20 @@ class Batch(Fit):
         return made
 
     def each(self, verb: Callable[..., Any], *arguments: Any, **options: Any) -> Answers:
-        """A verb's answer for every certified table."""
-        found = {name: verb(self[name], *arguments, **options) for name in self.certified}
-        return Answers(found, tuple(n for n in self.status.index if n not in found))
+        """A verb's answer for every certified table; one whose own fit cannot answer is left out with the reason."""
+        found: dict[str, Any] = {}
+        why = {n: str(self.status.loc[n, "sentence"]) for n in self.status.index}
+        for name in self.certified:
+            try:
+                found[name] = verb(self[name], *arguments, **options)
+            except NotFittedFor as error:
+                why[name] = str(error)
+        if self.certified and not found:  # a fault of the question, not of a table
+            return verb(self[self.certified[0]], *arguments, **options)
+        return Answers(found, {n: w for n, w in why.items() if n not in found})
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write the batch to one netCDF file, losslessly; raises `FitError` when it exists and `force` is not given."""
+        """Write the batch to one netCDF file; raises `FitError` when it exists and `force` is not given."""
         import xarray as xr
 
         tree = self.tree.copy()
@@ -182,10 +190,10 @@ def loaded(fit: Fit) -> Batch:
 
 @dataclass(frozen=True, eq=False)
 class Answers(Mapping):
-    """The answers of one verb for the certified tables of a batch, by name; `left_out` names the others."""
+    """The answers of one verb for the certified tables of a batch, by name; `left_out` says why others have none."""
 
     records: Mapping[str, Any]
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Any:
         return self.records[name]
@@ -212,10 +220,11 @@ class Answers(Mapping):
         import pandas as pd
 
         frames = {name: record.frame() for name, record in self.records.items()}
+        if not frames:
+            return pd.DataFrame(columns=["dataset"])
         made = pd.concat(list(frames.values()), keys=list(frames), names=["dataset", None])
         made = made.reset_index("dataset").reset_index(drop=True)
-        if frames:
-            made.attrs = dict(next(iter(frames.values())).attrs)
+        made.attrs = dict(next(iter(frames.values())).attrs)
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -223,7 +232,7 @@ class Answers(Mapping):
         return {name: record.to_json() for name, record in self.records.items()}
 
     def __repr__(self) -> str:
-        left = f"; not certified, left out: {', '.join(self.left_out)}" if self.left_out else ""
+        left = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return f"<Answers for {len(self)} tables{left}>"
 
 

@@ -93,8 +93,8 @@ def _start(structure: Structure, plan: Plan, data: Mapping[str, Any], key: Any) 
     """Modes, and where every chain begins: `(data, x, scale, potentials, gradients)`.
 
     As for a single fit, the law is searched first without effects of groups, then the effects with their spreads held,
-    which gives the estimates that make spreads and effects separable, then everything. Every chain starts around the
-    best mode, wider than the posterior, but for one in each other mode that is not much lower.
+    which gives the estimates that make spreads and effects separable, then everything. Chains start around the best
+    mode, wider than the posterior, but for those that start where other searches ended not much lower.
     """
     import jax
     import jax.numpy as jnp
@@ -227,6 +227,8 @@ def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> 
 def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, scale: Any, key: Any) -> dict[str, Any]:
     """Adaptation and draws. All chains share a metric and a step size, learnt from all of them.
 
+    The metric is learnt anew at the end of every phase but the last, which fits the step size to it.
+
     The position is in a sampler's coordinates, the momentum in round ones: `scale @ momentum` moves the position.
     """
     import jax
@@ -273,7 +275,7 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
         store = {name: store[name].at[i].set(row[name]) for name in store}
         step_size, adaptation = _adapted_step(i, plan, step_size, acceptance.mean(), adaptation)
         scale = jax.lax.cond(
-            jnp.isin(i + 1, ends), lambda: _adapted_scale(i + 1, plan, store["x"], scale), lambda: scale
+            jnp.isin(i + 1, ends[:-1]), lambda: _adapted_scale(i + 1, plan, store["x"], scale), lambda: scale
         )
         return x, value, slope, scale, step_size, adaptation, store
 
