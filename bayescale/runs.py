@@ -215,8 +215,12 @@ def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     level = np.concatenate([[0], np.cumsum(gaps)])
     index = np.empty(len(values), np.int32)
     index[order] = level
-    names = tuple(f"{np.median(ranked[level == k]):.6g}" for k in range(int(level[-1]) + 1)) if len(values) else ()
-    return index, names
+    if not len(values):
+        return index, ()
+    starts = np.flatnonzero(np.concatenate([[True], gaps]))
+    sizes = np.diff(np.append(starts, len(values)))
+    medians = (ranked[starts + (sizes - 1) // 2] + ranked[starts + sizes // 2]) / 2
+    return index, tuple(f"{m:.6g}" for m in medians.tolist())
 
 
 def select(

@@ -56,11 +56,11 @@ class Rung:
 FEW = 100
 _FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.88, longest=12)
 _CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.95, longest=16)
-#: The first rung is what most tables need, the second is four of it, with the same program: chains that were only too
+#: The first rung is what most tables need, the second is two of it, with the same program: chains that were only too
 #: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
 RUNGS = (
     Rung("ensemble 1", _FIRST, _CAREFUL),
-    Rung("ensemble 1 × 4", _FIRST, _CAREFUL, repeats=4),
+    Rung("ensemble 1 × 2", _FIRST, _CAREFUL, repeats=2),
     Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 100, 50), draws=800, target=0.95, longest=32)),
     Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 200, 50), draws=1600, target=0.98, longest=64)),
     Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)),
@@ -238,8 +238,8 @@ def _by_nuts(task: Task, settings: Settings, budgets: Mapping[str, Sequence[floa
     drawn = sample(task.padded, replace(settings, seed=seed))
     if drawn.stats["diverging"].any():
         drawn = sample(task.padded, replace(settings, seed=seed, target_accept=0.998), start=drawn.start)
-    out = evaluate_draws(task.padded, _kept(drawn.flat).reshape(-1, drawn.flat.shape[-1]))["values"]
-    values = {n: v.reshape(CHAINS, DRAWS, *v.shape[1:]) for n, v in out.items()}
+    out = evaluate_draws(task.padded, drawn.flat.reshape(-1, drawn.flat.shape[-1]))["values"]
+    values = {n: v.reshape(*drawn.flat.shape[:2], *v.shape[1:]) for n, v in out.items()}
     found = {"flat": drawn.flat, "values": values, **drawn.stats, "gradients": drawn.gradients}
     return _outcome(task, rung, found, budgets, time.perf_counter() - began, "float64")
 
@@ -254,10 +254,9 @@ def _outcome(
 ) -> Outcome:
     """The draws that are kept, and the certificate: the checks of a single fit on every number that is reported."""
     stats = {n: found[n] for n in ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")}
-    values = {n: np.asarray(_kept(v), float) for n, v in found["values"].items()}
-    chains = len(found["flat"])  # they are compared as they ran, however they are kept
-    named = {n: v.reshape(chains, -1) for n, v in _reported(task, values, budgets[task.name]).items()}
+    named = _reported(task, {n: np.asarray(v, float) for n, v in found["values"].items()}, budgets[task.name])
     checks = list(check_draws(named, stats, ess=ESS, divergent=DIVERGENT))
+    values = {n: np.asarray(_kept(v), float) for n, v in found["values"].items()}
     if precision == "float32":
         checks.append(_noise_is_large(values))
     return Outcome(
