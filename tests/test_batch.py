@@ -290,3 +290,19 @@ def test_any_executor_can_fit_parts_elsewhere(batch, tables, monkeypatch):
     assert found.names == tuple(names) and found.converged
     for name in names:
         assert np.array_equal(found[name].draws()["a"], batch[name].draws()["a"])
+
+
+def test_axes_of_different_lengths_are_each_table_s_own():
+    import pandas as pd
+
+    def mixture(parts, seed):
+        rng = np.random.default_rng(seed)
+        shares = rng.dirichlet(np.ones(parts), 60)
+        loss = 2.0 + np.exp(-1 + shares @ np.linspace(-1, 1, parts)) + 0.01 * rng.standard_normal(60)
+        columns = {**{f"w_{k}": shares[:, k] for k in range(parts)}, "loss": loss}
+        return bs.Runs(pd.DataFrame(columns, index=pd.RangeIndex(1, 61, name="row")), f"{parts} parts")
+
+    batch = bs.fit_many("data_mixing", {"three": mixture(3, 1), "four": mixture(4, 2)}, group="none", progress=False)
+    for name, parts in (("three", 3), ("four", 4)):
+        vectors = [v for v in batch[name].tree["posterior"].data_vars.values() if v.ndim == 3]
+        assert vectors and all(v.shape[-1] == parts and np.isfinite(v).all() for v in vectors)

@@ -18,7 +18,7 @@ from bayescale.errors import BayescaleError, LawError, NotConverged, worst
 from bayescale.inference import fit_info, verdict_lines
 from bayescale.law import Law, Prior, parse_prior
 from bayescale.laws import LAWS, find_law
-from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, variable_dims
+from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, axis_labels, variable_dims
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, Settings, progress_bar
 
@@ -374,6 +374,7 @@ def _info_of(
         "absent": [n for n in every if n not in own],
         "levels": {g.column: list(g.levels) for g in model.groupings}
         | {c: list(runs.labels(c)[1]) for c in sorted({p.over for p in model.law.parameters if p.over})},
+        "axes": {d: list(labels) for d, labels in axis_labels(model).items() if not d.startswith("level_")},
         "coordinates": _coordinate_labels(task),
         "fingerprint": task.fingerprint,
         "columns": [*runs.columns],

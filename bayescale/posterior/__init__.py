@@ -14,6 +14,7 @@ from bayescale.posterior.fit import (
 from bayescale.posterior.many import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Answers, Batch, for_each_table
 from bayescale.posterior.rebuilding import flat_draws, model_of
 from bayescale.posterior.tree import (
+    axis_labels,
     evaluate_draws,
     headline_of,
     level_log_likelihood,
@@ -35,6 +36,7 @@ __all__ = [
     "Fit",
     "Quantity",
     "Verdict",
+    "axis_labels",
     "convergence",
     "evaluate_draws",
     "finite",

@@ -152,6 +152,9 @@ def _one(dataset: xr.Dataset, position: int, info: Mapping[str, Any]) -> xr.Data
         if (dim := f"{POSITION}{column}") in made.dims:
             made = made.isel({dim: slice(0, len(levels))}).rename({dim: f"level_{column}"})
             made = made.assign_coords({f"level_{column}": list(levels)})
+    for dim, labels in info["axes"].items():
+        if dim in made.dims:
+            made = made.isel({dim: slice(0, len(labels))}).assign_coords({dim: list(labels)})
     if "coordinate" in made.dims:
         made = made.isel(coordinate=slice(0, len(info["coordinates"]))).assign_coords(coordinate=info["coordinates"])
     return made
