@@ -52,7 +52,8 @@ def check_draws(named, stats, *, ess: float = ESS, divergent: float = 0.0) -> tu
     draws = np.stack([named[n] for n in names])
     if draws.shape[-1] * draws.shape[-2] < 8:
         return ()
-    r_hat, bulk, tail = convergence.diagnose(draws)
+    with np.errstate(invalid="ignore", over="ignore"):  # a draw that is not finite fails the check, without a warning
+        r_hat, bulk, tail = convergence.diagnose(draws)
     return (
         _extreme("r-hat", "R-hat", names, r_hat, R_HAT, above=True, digits=".4f"),
         _extreme("ess-bulk", "bulk ESS", names, bulk, ess, above=False, digits=".0f"),
