@@ -8,7 +8,24 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli.options import Column, DropMissing, Flops, Json, LawName, LossUnit, Prob, Source, Unit, Where
+from bayescale.cli.options import (
+    Column,
+    DropMissing,
+    Fix,
+    Flops,
+    Group,
+    Json,
+    LawName,
+    LossUnit,
+    Noise,
+    Priors,
+    Prob,
+    Seed,
+    Source,
+    Tie,
+    Unit,
+    Where,
+)
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import budgets_of, numbers, pairs, read_for
 from bayescale.errors import BayescaleError, FitError, NotConverged
@@ -36,9 +53,9 @@ def batch(
         str | None, typer.Option("--scheduler", help="Address of a dask scheduler whose workers have bayescale.")
     ] = None,
     law: LawName = "chinchilla",
-    noise: Annotated[str, typer.Option(help="student_t, normal or laplace.")] = "student_t",
-    group: Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    noise: Noise = "student_t",
+    group: Group = "auto",
+    seed: Seed = 0,
     prob: Prob = 0.9,
     flops: Flops = None,
     where: Where = None,
@@ -46,9 +63,9 @@ def batch(
     loss_unit: LossUnit = None,
     column: Column = None,
     unit: Unit = None,
-    fix: Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")] = None,
-    tie: Annotated[list[str] | None, typer.Option("--tie", help="Two equal parameters: alpha=beta.")] = None,
-    prior: Annotated[list[str] | None, typer.Option("--prior", help="A prior: 'alpha=normal(.35,.02)'.")] = None,
+    fix: Fix = None,
+    tie: Tie = None,
+    prior: Priors = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")] = None,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
@@ -146,12 +163,12 @@ def calibrate(
     source: Source,
     law: LawName = "chinchilla",
     simulations: Annotated[int, typer.Option("--simulations", help="Simulated tables.")] = 1000,
-    noise: Annotated[str, typer.Option(help="student_t, normal or laplace.")] = "student_t",
-    group: Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")] = "auto",
+    noise: Noise = "student_t",
+    group: Group = "auto",
     simulate_noise: Annotated[
         str | None, typer.Option("--simulate-noise", help="Simulate with another noise than is fitted.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Seed = 0,
     loss_unit: LossUnit = None,
     column: Column = None,
     json: Json = False,

@@ -22,3 +22,9 @@ Prob = Annotated[float, typer.Option("--prob", help="Probability of the interval
 Draws = Annotated[
     str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
 ]
+Noise = Annotated[str, typer.Option(help="student_t, normal or laplace.")]
+Group = Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Fix = Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")]
+Tie = Annotated[list[str] | None, typer.Option("--tie", help="Two equal parameters: alpha=beta.")]
+Priors = Annotated[list[str] | None, typer.Option("--prior", help="A prior: 'alpha=normal(.35,.02)'.")]
