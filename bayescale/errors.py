@@ -50,6 +50,8 @@ CODES: dict[str, str] = {
     "BS-R055": "a data set cannot be fetched or fails its checksum",
     "BS-R056": "compute is given in a multiple of FLOP",
     "BS-R057": "a column was reconstructed, not recorded",
+    "BS-R060": "inputs were measured with error",
+    "BS-R061": "runs were not tuned",
     # Questions that this table or fit cannot answer.
     "BS-F001": "the law cannot answer this question",
     "BS-F002": "the design cannot answer this question",

@@ -13,7 +13,7 @@ from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.noise import LINKS, NOISES
-from bayescale.posterior import Fit, finite, for_each_table
+from bayescale.posterior import Fit, finite, for_each_table, noise_scales
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
 
 if TYPE_CHECKING:
@@ -142,14 +142,18 @@ def forecast(
         at = {"C": np.atleast_1d(np.asarray(C, float))}
         best = allocate(fit, at["C"].tolist(), draws=draws)
         mean = np.asarray(best.dataset["loss"]).reshape(len(at["C"]), -1)
+        named_as = {"N": "params", "D": "tokens"}
+        middles = {n: best.dataset[c] for n, c in named_as.items() if c in best.dataset}
+        where = at | {n: np.median(np.asarray(v), axis=(-2, -1)) for n, v in middles.items()}
     else:
         at = _points(fit, N, D, C, inputs)
         mean = curve(fit, values, {i.name: at[i.name] for i in law.inputs}, predicted.name)
+        where = at
     link, rng = LINKS[predicted.support], np.random.default_rng([seed, 7])
     location = link.forward(mean)
     noise, taken = NOISES[fit.noise], fit.draws("posterior")
     shape_values = {p.name: taken[f"{p.name}{suffix}"] for p in noise.shape}
-    sigma = taken[f"sigma{suffix}"]
+    sigma = noise_scales(fit, where, suffix)
     size = location.shape
     run_noise = sigma * noise.sample(rng, size, **shape_values)
     new = location + run_noise

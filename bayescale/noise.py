@@ -73,7 +73,8 @@ class Noise:
     `log_density(residual, scale, **shape)` works on the link scale in JAX; `scale` is the noise's own scale with
     measurement error added, a scalar or one value a row, and shape parameters are scalars. `sample(rng, size, **shape)`
     draws at unit scale and `cdf(residual, scale, **shape)` integrates, both in NumPy with any shapes that broadcast.
-    `smooth`, where given, is a twice differentiable stand-in from which samplers take the curvature.
+    `smooth`, where given, is a twice differentiable stand-in from which samplers take the curvature. The scale of one
+    that `grows` differs by row: its log is linear in the logs of compute and tokens per parameter.
     """
 
     name: str
@@ -84,6 +85,12 @@ class Noise:
     sample: Callable[..., Any]
     cdf: Callable[..., Any]
     smooth: Callable[..., Any] | None = None
+    grows: bool = False
+
+    @property
+    def term(self) -> str:
+        """What the noise adds to a row's location, in LaTeX."""
+        return self.equation.partition(" + ")[2]
 
     def parameters(self, typical_scale: float) -> tuple[Parameter, ...]:
         """The scale `sigma`, with its prior around a typical value, and the shape parameters."""
@@ -162,22 +169,34 @@ def _laplace_cdf(residual, scale):
     return stats.laplace.cdf(residual / scale)
 
 
+_NU = Parameter("nu", LogNormal(math.log(8), 1.0), _tail_weight(1), above=1.0, symbol=r"\nu")
+
 NOISES: dict[str, Noise] = {
     n.name: n
     for n in (
         Noise(
             "student_t",
             "Student-t, degrees of freedom estimated",
-            r"g(L_i) = g(\hat L_i) + \sigma t_\nu",
-            (Parameter("nu", LogNormal(math.log(8), 1.0), _tail_weight(1), above=1.0, symbol=r"\nu"),),
+            r"g(L_i) = g(\hat L_i) + \sigma\, t_{\nu,i}",
+            (_NU,),
             _student_t_log_density,
             _student_t_sample,
             _student_t_cdf,
         ),
         Noise(
+            "growing",
+            "Student-t whose scale grows or shrinks with compute and tokens per parameter",
+            r"g(L_i) = g(\hat L_i) + \sigma (C_i/C_0)^{\kappa_C} (D_i N_0/(N_i D_0))^{\kappa_R}\, t_{\nu,i}",
+            (_NU,),
+            _student_t_log_density,
+            _student_t_sample,
+            _student_t_cdf,
+            grows=True,
+        ),
+        Noise(
             "normal",
             "normal",
-            r"g(L_i) = g(\hat L_i) + \sigma \epsilon_i",
+            r"g(L_i) = g(\hat L_i) + \sigma\,\epsilon_i",
             (),
             _normal_log_density,
             _normal_sample,

@@ -26,7 +26,7 @@ LEVEL_TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Column:
-    """A canonical column: its name, kind ("scale", "response", "error", "label" or "number"), unit and meaning."""
+    """A canonical column: its name, kind ("scale", "response", "error", "label" or "flag"), unit and meaning."""
 
     name: str
     kind: str
@@ -48,7 +48,11 @@ COLUMNS: dict[str, Column] = {
         Column("recipe", "label", "", "data, architecture and optimiser recipe, or model family"),
         Column("budget", "scale", "FLOP", "nominal compute budget of an IsoFLOP ladder"),
         Column("loss_se", "error", "as the loss", "standard error of the loss, independent between rows"),
+        Column("params_se", "error", "parameters", "standard error of the model size"),
+        Column("tokens_se", "error", "tokens", "standard error of the training tokens"),
         Column("flops_se", "error", "FLOP", "standard error of the compute"),
+        Column("loss_step", "error", "as the loss", "what the loss was rounded to, such as 0.01"),
+        Column("undertuned", "flag", "", "1 where hyper-parameters were not tuned: a tuned run's loss is at most this"),
     )
 }
 

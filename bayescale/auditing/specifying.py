@@ -96,7 +96,7 @@ def _refitted(fit: Fit, noise: str, group: Sequence[str], seed: int) -> tuple[Fi
 
     def own(name: str) -> bool:  # of the fit's own noise or groups: others have no such parameter
         shape = [p.name for p in NOISES[fit.noise].shape] if noise != fit.noise else []
-        return name.startswith("tau_") or any(name == p or name.startswith(f"{p}_") for p in shape)
+        return name.startswith(("tau_", "growth_", "ell")) or any(name == p or name.startswith(f"{p}_") for p in shape)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConverged)

@@ -100,7 +100,7 @@ def _errors(model: Model, columns: Mapping[str, np.ndarray]) -> dict[str, np.nda
     """Standard errors of simulated responses: what they were on the link's scale, where they were simulated."""
     found = {}
     for r in model.law.responses:
-        if model.structure.has_error and model.runs.has(f"{r.source}_se"):
+        if model.structure.observing.error and model.runs.has(f"{r.source}_se"):
             error = model.data["responses"][r.name]["error"][: len(model.runs)]
             found[f"{r.source}_se"] = error / np.exp(LINKS[r.support].log_slope(columns[r.source]))
     return found

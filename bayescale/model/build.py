@@ -14,6 +14,7 @@ from bayescale.laws import find_law
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, make_groupings
+from bayescale.model.observing import RANGE, Observing, interval_data, notes_on, observing_data, observing_of
 from bayescale.noise import LINKS, noise_named
 from bayescale.runs import Runs
 
@@ -106,6 +107,9 @@ def build_model(
         if r.name in noises
         for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)))
     ]
+    seen = observing_of(law, runs, groupings, any(n.grows for n in noises.values()))
+    rows_of = [*(g.parameter for g in seen.growth), *([RANGE] if seen.serial else [])]
+    extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in rows_of]
     extra += [_spread(i) for i in intercepts if i.grouping.fixed is None]
     coordinates = make_coordinates(
         law,
@@ -117,18 +121,19 @@ def build_model(
         tie=tie,
         priors=priors,
     )
-    has_error = law.likelihood is None and any(runs.has(f"{r.source}_se") for r in law.responses)
-    structure = Structure(law, coordinates, noises, intercepts, has_error, _anchor(law, coordinates))
+    structure = Structure(law, coordinates, noises, intercepts, seen, _anchor(law, coordinates))
     count = rows or bucket(len(runs))
     data = {
         "inputs": {name: pad(v, count) for name, v in inputs.items()},
         "logs": {i.name: pad(np.log(inputs[i.name]), count) for i in law.inputs if i.centre == "ratio" and not i.dims},
         "references": {name: np.asarray(v, float) for name, v in refs.items()},
-        "responses": {r.name: _response_data(r, law, runs, count, has_error) for r in law.responses},
+        "responses": {r.name: _response_data(r, law, runs, count, seen) for r in law.responses},
         "levels": {c: pad(np.asarray(index, np.int32), count) for c, (index, _) in levels.items()},
         "effects": {i.site: _effects(i.grouping) for i in intercepts},
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
+        **_padded(observing_data(seen, runs, groupings), count),
     }
+    notes = (*notes, *notes_on(seen, law, runs))
     options = {
         "fix": dict(fix or {}),
         "tie": [list(t) for t in tie],
@@ -228,7 +233,11 @@ def _so_far(values: np.ndarray, runs: Runs) -> np.ndarray:
     return sequences
 
 
-def _response_data(r: Response, law: Law, runs: Runs, count: int, has_error: bool) -> dict[str, np.ndarray]:
+def _padded(tree: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    return {k: _padded(v, rows) if isinstance(v, Mapping) else pad(v, rows) for k, v in tree.items()}
+
+
+def _response_data(r: Response, law: Law, runs: Runs, count: int, seen: Observing) -> dict[str, np.ndarray]:
     """The observed response on its link, its standard error there, and which rows observe it, padded."""
     values, used = runs.values(r.source), observed_rows(r, law, runs)
     inside = {
@@ -263,7 +272,8 @@ def _response_data(r: Response, law: Law, runs: Runs, count: int, has_error: boo
             rows=[runs.rows[k] for k in np.flatnonzero(bad)],
         )
     data = {"y": pad(y, count), "used": np.concatenate([used, np.zeros(count - len(used), bool)])}
-    return data | ({"error": pad(error, count)} if has_error else {})
+    data |= _padded(interval_data(seen, r.source, r.support, runs), count)
+    return data | ({"error": pad(error, count)} if seen.error else {})
 
 
 def observed_rows(r: Response, law: Law, runs: Runs) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from bayescale.law import Law, Prior, Response, argument_names
 from bayescale.model.coordinates import Coordinates
 from bayescale.model.grouping import Grouping
+from bayescale.model.observing import Observing, correlation, innovations, interval_log_density
 from bayescale.model.powers import with_logs
 from bayescale.model.programs import load_numpyro
 from bayescale.noise import LINKS, Noise
@@ -90,7 +91,7 @@ class Structure:
     coordinates: Coordinates
     noises: Mapping[str, Noise]
     intercepts: tuple[Intercepts, ...]
-    has_error: bool
+    observing: Observing
     anchor: Anchor | None = None
 
     @property
@@ -114,7 +115,7 @@ class Structure:
             tuple(sorted(c.fixed.items())),
             tuple(sorted(c.ties.items())),
             tuple((i.site, i.grouping.kind, len(i.grouping.levels)) for i in self.intercepts),
-            self.has_error,
+            self.observing.key,
             self.anchor is not None,
         )
 
@@ -255,17 +256,70 @@ class Structure:
         residual = observed["y"] - self.locations(values, sites, data, response)
         return self.noise_density(values, data, response, smooth)(residual)
 
-    def noise_density(self, values: Mapping[str, Any], data, response: Response, smooth: bool = False):
-        """The noise's log-density as a function of a residual on the link scale, measurement error included."""
+    def scales(self, values: Mapping[str, Any], data, response: Response):
+        """The scale of the noise at every row on the link scale, errors of the response and of the inputs included.
+
+        An error of an input counts by the slope of the law along it.
+        """
         import jax.numpy as jnp
 
-        noise, suffix = self.noises[response.name], self.suffix(response.name)
+        o, suffix = self.observing, self.suffix(response.name)
         scale = values[f"sigma{suffix}"]
-        if self.has_error:
-            scale = jnp.sqrt(scale**2 + data["responses"][response.name]["error"] ** 2)
+        if o.growth:
+            logs = {name: data["logs"][name] - jnp.log(data["references"][r]) for name, r in self._growing().items()}
+            scale = scale * o.growth_factor(values, logs, suffix, jnp)
+        squares = [data["responses"][response.name]["error"] ** 2] if o.error else []
+        for column, weights in o.moved:
+            slope = self._slope(values, data, response, dict(weights))
+            squares.append((slope * data["input_error"][column]) ** 2)
+        return jnp.sqrt(scale**2 + sum(squares)) if squares else scale
+
+    def _growing(self) -> dict[str, str]:
+        """The inputs that the scale grows with, and the names of their references."""
+        reference = {i.name: i.reference_name for i in self.law.inputs}
+        return {name: reference[name] for g in self.observing.growth for name, _ in g.weights}
+
+    def _slope(self, values: Mapping[str, Any], data, response: Response, weights: Mapping[str, float]):
+        """The slope of every row's location as the logs of its inputs move by these weights."""
+        import jax
+        import jax.numpy as jnp
+
+        def location(shift):
+            inputs = {n: x * jnp.exp(weights[n] * shift) if n in weights else x for n, x in data["inputs"].items()}
+            logs = {n: x + weights[n] * shift if n in weights else x for n, x in data["logs"].items()}
+            means = self.means(values, {**data, "inputs": inputs, "logs": logs}, response)
+            return LINKS[response.support].forward(means)
+
+        shift = jnp.zeros_like(data["responses"][response.name]["y"])
+        return jax.jvp(location, (shift,), (jnp.ones_like(shift),))[1]
+
+    def noise_density(self, values: Mapping[str, Any], data, response: Response, smooth: bool = False):
+        """The log-density of every row as a function of all residuals on the link scale, shape (rows,).
+
+        A checkpoint's is given the residual of the one before it; a row of which only an interval is known has the
+        mean over a rounded one's, the mass of a one-sided one's.
+        """
+        import jax.numpy as jnp
+
+        o, noise, suffix = self.observing, self.noises[response.name], self.suffix(response.name)
+        scale = self.scales(values, data, response)
         shape = {p.name: values[f"{p.name}{suffix}"] for p in noise.shape}
-        density = noise.smooth if smooth and noise.smooth else noise.log_density
-        return lambda residual: density(residual, scale, **shape)
+        family = noise.smooth if smooth and noise.smooth else noise.log_density
+        observed = data["responses"][response.name]
+
+        def rows(residual):
+            width = scale
+            if o.serial:
+                rho = correlation(values, data["serial"], suffix)
+                residual, width = innovations(residual, scale, rho, data["serial"]["previous"])
+            if not o.nodes:
+                return family(residual, width, **shape)
+            width = jnp.broadcast_to(width, residual.shape)
+            return interval_log_density(
+                lambda r, s: family(r, s, **shape), residual, width, observed["low"], observed["high"], o.nodes
+            )
+
+        return rows
 
     def numpyro_model(self, data, smooth: bool = False) -> None:
         """The NumPyro model: standard-normal coordinates, intercepts, and one factor a response.
@@ -303,24 +357,30 @@ class Structure:
         return self.potential(flat, data, smooth) - log_jacobian
 
     def draw(self, flat, data) -> dict[str, Any]:
-        """Everything of one draw: parameters, derived quantities, effects, and per row location, scale, log-density.
+        """Everything of one draw: parameters, derived quantities, effects, and per row mean, scale, log-density.
 
         `log_likelihood` is the density of the response itself, so that laws on different links can be compared.
         """
+        import jax.numpy as jnp
+
         sites = self.sites(flat)
         values = self.values(sites["z"], data)
         out: dict[str, Any] = {
             "values": values | self.coordinates.derived(values, data["references"]),
             "effects": {i.site: i.effects(sites) for i in self.intercepts},
             "mean": {r.name: self.means(values, data, r) for r in self.law.responses},
+            "scale": {r.name: self.scales(values, data, r) for r in self.law.responses if r.name in self.noises},
             "log_likelihood": {},
             "log_prior": -0.5 * (sites["z"] ** 2).sum() - 0.5 * np.log(2 * np.pi) * self.coordinates.dimension,
         }
         for response in self.law.responses:
             terms = self.row_log_density(values, sites, data, response, False)
             if self.law.likelihood is None:
-                link = LINKS[response.support]
-                terms = terms + link.log_slope(link.inverse(data["responses"][response.name]["y"]))
+                link, observed = LINKS[response.support], data["responses"][response.name]
+                slope = link.log_slope(link.inverse(observed["y"]))
+                if self.observing.nodes:  # the mass below a bound is a probability, not a density
+                    slope = jnp.where(observed["low"] == -jnp.inf, 0.0, slope)
+                terms = terms + slope
             out["log_likelihood"][response.name] = terms
         return out
 

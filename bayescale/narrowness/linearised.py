@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.model import Model, compiled, double_precision
+from bayescale.model.observing import correlation
 from bayescale.noise import LINKS, Noise
 
 #: Steps of the search for the mode; it starts at the posterior's mean, so few are used.
@@ -29,7 +30,9 @@ class Linearised:
 
     With `x` the coordinates, the law's own first: `slopes` is d(location)/dx at every row, shape (rows, dimension);
     `precision` the prior's, one an entry; `residual` the observed residuals and `scale` the noise's at every row;
-    `flat` the standard-normal coordinates of the mode, of which `positions` are the law's own.
+    `flat` the standard-normal coordinates of the mode, of which `positions` are the law's own. Where checkpoints are
+    correlated, rows, slopes and residuals are those of what is new in a checkpoint given the one `before` it: less
+    `carried` times that one's.
     """
 
     model: Model
@@ -41,6 +44,15 @@ class Linearised:
     shape: Mapping[str, float]
     positions: np.ndarray
     flat: np.ndarray
+    before: np.ndarray
+    carried: np.ndarray
+
+    def new(self, v: np.ndarray, axis: int = -1) -> np.ndarray:
+        """What is new in every row of an array given the row before it."""
+        if not self.carried.any():
+            return v
+        carried = self.carried.reshape([-1 if k == axis % v.ndim else 1 for k in range(v.ndim)])
+        return v - carried * np.take(v, self.before, axis=axis)
 
     @property
     def inner(self) -> int:
@@ -74,13 +86,13 @@ class Linearised:
         for g in self.model.groupings:
             levels = np.eye(len(g.levels))
             groups.append((levels - levels.mean() if g.fixed is not None else levels)[g.index])
-        return np.concatenate([np.zeros((len(self.scale), 0)), *groups], axis=1)
+        return self.new(np.concatenate([np.zeros((len(self.scale), 0)), *groups], axis=1), axis=0)
 
     @property
     def observed(self) -> np.ndarray:
         """The observed responses on the link scale."""
         response = self.model.law.responses[0]
-        return self.model.data["responses"][response.name]["y"][: len(self.scale)]
+        return self.new(self.model.data["responses"][response.name]["y"][: len(self.scale)])
 
     def fitted_to(self, rows: np.ndarray) -> Linearised:
         """The same linearisation about the mode of some of the rows (a mask)."""
@@ -104,6 +116,7 @@ class Linearised:
 
         def at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             location, slopes = locate(x[:, :inner])
+            location, slopes = self.new(location), self.new(slopes, axis=1)
             residual = y - location - x[:, inner:] @ incidence.T
             heights = log_density_of(self.noise, residual / self.scale, self.shape)
             height = (rows * heights).sum(axis=1) - 0.5 * (self.precision * x**2).sum(axis=1)
@@ -196,8 +209,15 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
     middle = np.median(z, axis=0)
     with double_precision():
         values = {k: np.asarray(v) for k, v in structure.values(middle, model.data).items()}
-    observed = model.data["responses"][response.name]
-    error = observed["error"][:rows] if structure.has_error else np.zeros(rows)
+        scale = np.asarray(structure.scales(values, model.data, response))
+        scale = np.broadcast_to(scale, len(next(iter(model.data["responses"].values()))["y"]))[:rows]
+        before, rho = np.arange(rows), np.zeros(rows)
+        if structure.observing.serial:
+            before = model.data["serial"]["previous"][:rows]
+            rho = np.asarray(correlation(values, model.data["serial"], ""))[:rows]
+    if structure.observing.nodes:  # of a run that was not tuned only a bound is known: next to nothing about the law
+        low = model.data["responses"][response.name]["low"][:rows]
+        scale = np.where(np.isneginf(low), 1e6, 1.0) * scale
     precision, start = [np.ones(len(positions))], [z[:, positions].mean(axis=0)]
     for i in structure.intercepts:
         precision.append(np.full(len(i.grouping.levels), float(values[i.spread]) ** -2))
@@ -208,10 +228,12 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
         slopes=np.empty((rows, 0)),
         precision=np.concatenate(precision),
         residual=np.empty(rows),
-        scale=np.hypot(float(values["sigma"]), error),
+        scale=scale * np.sqrt(1 - rho**2),
         shape={p.name: float(values[p.name]) for p in structure.noises[response.name].shape},
         positions=positions,
         flat=middle,
+        before=before,
+        carried=rho * scale / scale[before],
     )
     return near.fitted_to(np.ones(rows, bool))
 

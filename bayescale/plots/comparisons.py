@@ -12,7 +12,7 @@ from bayescale.errors import NotFittedFor, nearest
 from bayescale.forecasting import forecast
 from bayescale.noise import LINKS, NOISES
 from bayescale.plots.draws import DRAWS, ends, thinned
-from bayescale.posterior import Fit, flattened
+from bayescale.posterior import Fit, flattened, noise_scales
 from bayescale.runs import Runs
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _band(fit: Fit, runs: Runs, observed: np.ndarray, prob: float, seed: int) ->
     """Where a run's distance from the curve should lie on the link scale, over the posterior of noise and spreads."""
     response, draws, rng = fit.law.responses[0], fit.draws("posterior"), np.random.default_rng([seed, 9])
     noise, repeats = NOISES[fit.noise], 8
-    scale = np.tile(draws["sigma"], repeats)
+    # Rows differ in their scale where it grows, and in their measurement error: the band is that of a typical one.
+    scale = np.tile(np.median(noise_scales(fit, _inputs(fit)), axis=0), repeats)
     if runs.has(f"{response.source}_se"):
-        # Rows differ in their measurement error: the band is that of a typical one.
         slope = np.exp(LINKS[response.support].log_slope(observed))
         scale = np.hypot(scale, np.median(runs.values(f"{response.source}_se") * slope))
     shape = {p.name: np.tile(draws[p.name], repeats) for p in noise.shape}

@@ -12,7 +12,8 @@ from bayescale.posterior.fit import (
     summarise,
 )
 from bayescale.posterior.many import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Answers, Batch, for_each_table
-from bayescale.posterior.rebuilding import flat_draws, model_of
+from bayescale.posterior.rebuilding import flat_draws, model_of, noise_scales
+from bayescale.posterior.replicating import replicate
 from bayescale.posterior.tree import (
     axis_labels,
     evaluate_draws,
@@ -20,7 +21,6 @@ from bayescale.posterior.tree import (
     level_log_likelihood,
     make_tree,
     prior_draws,
-    replicate,
     reported_names,
     variable_dims,
 )
@@ -48,6 +48,7 @@ __all__ = [
     "load_fit",
     "make_tree",
     "model_of",
+    "noise_scales",
     "prior_draws",
     "replicate",
     "reported_names",

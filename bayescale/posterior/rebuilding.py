@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from bayescale.errors import FitError
 from bayescale.law import parse_prior
 from bayescale.model import Model, build_model
+from bayescale.model.observing import Observing, growths_of
+from bayescale.noise import NOISES
 from bayescale.posterior.fit import Fit
 
 
@@ -35,3 +39,19 @@ def flat_draws(fit: Fit, model: Model) -> np.ndarray:
     z = np.asarray(fit.tree["unconstrained_posterior"]["z"])
     parts = [z, *(np.asarray(fit.tree["posterior"][i.site]) for i in model.structure.intercepts)]
     return np.concatenate(parts, axis=-1).reshape(-1, model.structure.dimension)
+
+
+def noise_scales(fit: Fit, inputs: Mapping[str, np.ndarray], suffix: str = "") -> np.ndarray:
+    """Draws of the noise's own scale on the link scale at inputs of shape (points,): (points or 1, samples).
+
+    Errors of measurement are not in it: they belong to rows, not to runs that are to be predicted.
+    """
+    draws = fit.draws("posterior")
+    sigma = draws[f"sigma{suffix}"][None]
+    if not NOISES[fit.noise].grows:
+        return sigma
+    growth = growths_of(fit.law)
+    reference = {i.name: fit.references[i.reference_name] for i in fit.law.inputs if i.reference_name in fit.references}
+    needed = {name for g in growth for name, _ in g.weights}
+    logs = {n: np.log(np.asarray(inputs[n], float) / reference[n])[:, None] for n in needed}
+    return sigma * Observing(growth=growth).growth_factor(draws, logs, suffix, np)

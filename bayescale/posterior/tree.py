@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.model import Intercepts, Model, compiled, double_precision
-from bayescale.noise import LINKS
+from bayescale.posterior.replicating import replicate
 from bayescale.runs import Runs
 
 if TYPE_CHECKING:
@@ -175,52 +175,6 @@ def axis_labels(model: Model) -> dict[str, tuple]:
         if p.over:
             labels[f"level_{p.over}"] = model.runs.labels(p.over)[1]
     return labels
-
-
-def replicate(
-    model: Model, out: Mapping[str, Any], rng: np.random.Generator, take: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Responses as the model would have produced them at the same rows, groups included, shape (chains, kept, rows)."""
-    rows = len(model.runs)
-    made = {}
-    for response in model.law.responses:
-        mean = out["mean"][response.name][:, :rows][take]
-        if model.law.likelihood is not None:
-            if model.law.sampler is not None:
-                known = {name: v[take] for name, v in out["values"].items()}
-                made[response.name] = model.law.sampler(rng, **_sampler_arguments(model, mean, known))
-            continue
-        suffix, link = model.structure.suffix(response.name), LINKS[response.support]
-        noise = model.structure.noises[response.name]
-        location = link.forward(mean)
-        for i in model.structure.intercepts:
-            if i.response == response.name:
-                location = location + out["effects"][i.site][take][..., i.grouping.index]
-        values = {k: out["values"][f"{k}{suffix}"][take][..., None] for k in ("sigma", *(p.name for p in noise.shape))}
-        scale = values.pop("sigma")
-        if model.structure.has_error:
-            scale = np.hypot(scale, model.data["responses"][response.name]["error"][:rows])
-        made[response.name] = link.inverse(location + scale * noise.sample(rng, location.shape, **values))
-    return made
-
-
-def _sampler_arguments(model: Model, mean: np.ndarray, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What a law's own sampler names, with axes (chain, draw, row, ...): parameters gathered by the row's level."""
-    from bayescale.law import argument_names
-
-    rows = mean.shape[-1]
-    over = {p.name: p.over for p in model.law.parameters if p.over}
-    arguments: dict[str, Any] = {}
-    for name in argument_names(model.law.sampler)[1:]:  # type: ignore[arg-type]
-        if name == "mean":
-            arguments[name] = mean
-        elif name in model.data["inputs"]:
-            arguments[name] = model.data["inputs"][name][:rows]
-        elif name in over:
-            arguments[name] = values[name][:, :, model.data["levels"][over[name]][:rows]]
-        else:
-            arguments[name] = values[name][:, :, None]
-    return arguments
 
 
 def _group_likelihood(model: Model, flat: np.ndarray) -> xr.Dataset:

@@ -20,6 +20,7 @@ from bayescale.reading.draft import Draft
 from bayescale.reading.headers import like_a_loss, normalise, recognise
 from bayescale.reading.magnitudes import QUANTITIES, SYMBOLS, question_magnitudes
 from bayescale.reading.trends import rank_correlation, robust_scores
+from bayescale.runs import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +175,7 @@ def refuse_impossible_scales(draft: Draft) -> None:
                 rows=rows,
                 remedy=f'Correct it, or leave such rows out with --where "{name} > 0 and {name} < 1e35".',
             )
-    for name in ("loss_se", "flops_se"):
+    for name in (c.name for c in COLUMNS.values() if c.kind == "error"):
         errors = draft.values(name)
         if errors is not None and (bad := (errors < 0) | np.isinf(errors)).any():
             raise draft.error(

@@ -27,7 +27,11 @@ SYNONYMS: dict[str, str] = {
     "recipe": "recipe, family, model_family, training_recipe",
     "budget": "budget, flops_budget, flop_budget, compute_budget, isoflop_budget, isoflop, nominal_flops, target_flops",
     "loss_se": "loss_se, loss_stderr, loss_std_err, loss_standard_error, loss_sem, se_loss",
+    "params_se": "params_se, params_stderr, params_standard_error",
+    "tokens_se": "tokens_se, tokens_stderr, tokens_standard_error",
     "flops_se": "flops_se, flops_stderr, flops_standard_error",
+    "loss_step": "loss_step, loss_resolution, loss_rounding",
+    "undertuned": "undertuned, under_tuned, untuned, is_undertuned",
 }
 
 #: Names that mean a canonical column only where nothing better is in the table.

@@ -101,6 +101,8 @@ def _convert(draft: Draft) -> None:
         kind = COLUMNS[name].kind if name in COLUMNS else "number" if name == draft.response else "other"
         if kind == "label":
             frame[name] = to_labels(column)
+        elif kind == "flag":
+            frame[name] = _flags(draft, name)
         elif kind == "other":
             frame[name] = to_plain(column, draft.marks.get(draft.headers[name], "."))
         else:
@@ -120,6 +122,25 @@ def _convert(draft: Draft) -> None:
     commas = sorted(h for h, mark in draft.marks.items() if mark == ",")
     if commas:
         draft.note("BS-R031", f"commas were read as decimal marks in {', '.join(map(repr, commas))}")
+
+
+_FLAGS = {"": 0.0, "0": 0.0, "no": 0.0, "false": 0.0, "1": 1.0, "yes": 1.0, "true": 1.0}
+
+
+def _flags(draft: Draft, name: str) -> np.ndarray:
+    """One column of yes and no as 1 and 0; a blank cell is no."""
+    column = draft.column(draft.headers[name])
+    words = ["" if cell is None or cell != cell else str(cell).strip().lower() for cell in column.tolist()]
+    found = [_FLAGS.get(word.removesuffix(".0"), np.nan) for word in words]
+    if bad := [k for k, value in enumerate(found) if np.isnan(value)]:
+        raise draft.error(
+            "BS-R039",
+            f"holds {words[bad[0]]!r} where yes or no is needed",
+            name=name,
+            rows=[int(column.index[k]) for k in bad],
+            remedy="Write true or false.",
+        )
+    return np.asarray(found)
 
 
 def _numbers(draft: Draft, name: str, kind: str) -> np.ndarray:

@@ -68,7 +68,7 @@ def _model(fit: Fit, entries: Sequence[Entry]) -> Written:
     noise = NOISES[fit.noise]
     link = {"log": r"\log ", "identity": "", "logit": r"\mathrm{logit}\,"}.get(LINKS[response.support].name, "")
     effects = "".join(rf" + u^{{({_letters(g['column'])})}}_{{i}}" for g in fit.info["groupings"])
-    tail = {"student_t": r"\sigma\, t_{\nu,i}", "normal": r"\sigma\,\epsilon_i"}.get(fit.noise, r"\sigma\,\epsilon_i")
+    tail = NOISES[fit.noise].term
     likelihood = symbol(rf"{link}L_i = {link}\hat L_i{effects} + {tail}", "likelihood")
     parts = [law_part, say(" Run {i} has the response {likelihood}, noise: {noise}.", i=symbol("i", "i"),
                            likelihood=likelihood, noise=text(noise.title))]  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bayescale.law import Parameter
+from bayescale.model.observing import RANGE, growths_of
 from bayescale.narrowness.clusters import label_of
 from bayescale.noise import NOISES
 from bayescale.posterior import Fit
@@ -24,7 +26,11 @@ def named(fit: Fit, name: str) -> Named:
     """The symbol, unit and meaning of a quantity of `fit.summary()`."""
     root, _, element = name.partition("[")
     known = {p.name: p for p in (*fit.law.coordinates(), *fit.law.parameters)}
-    noise = {p.name: p for p in NOISES[fit.noise].shape} if fit.law.likelihood is None else {}
+    noise: dict[str, Parameter] = {}
+    if fit.law.likelihood is None:
+        shape, grows = NOISES[fit.noise].shape, NOISES[fit.noise].grows
+        growth = [g.parameter for g in growths_of(fit.law)] if grows else []
+        noise = {p.name: p for p in (*shape, *growth, RANGE)}
     symbol, unit, meaning = "", "", ""
     if root in known:
         p = known[root]

@@ -1,0 +1,268 @@
+"""How rows observe a response: scales that differ by row, checkpoints that are correlated, rounded and one-sided rows.
+
+A noise says how one residual is distributed at a given scale. Here is what a table adds to it: measurement errors of
+the response and of the inputs, growth of the scale with compute and tokens per parameter, the correlation of a run's
+checkpoints, and rows of which only an interval is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayescale.errors import LawError, Note, RunsError
+from bayescale.law import Input, Law, LogNormal, Normal, Parameter
+from bayescale.model.grouping import Grouping
+from bayescale.noise import LINKS
+from bayescale.runs import Runs
+
+#: Growth of the scale never exceeds this factor, either way.
+MOST_GROWTH = 10.0
+#: Nodes of the quadrature over what a rounded row may have been, and where rows are one-sided.
+ROUNDED_NODES, BOUNDED_NODES = 12, 24
+#: In the quadrature's coordinate, residual = scale sinh(v): nothing beyond is looked at, a factor of 200 scales.
+_REACH = 6.0
+#: The correlation of checkpoints is estimated where runs have this many of them on average.
+FEWEST_CHECKPOINTS = 3.0
+#: A correlation's range in log tokens: a doubling is 0.7.
+RANGE = Parameter(
+    "ell", LogNormal(float(np.log(0.1)), 2.0), "range of the checkpoints' correlation in log tokens", symbol=r"\ell"
+)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A slope of the log of the noise's scale: its parameter, and what it multiplies, as weights of log inputs."""
+
+    parameter: Parameter
+    weights: tuple[tuple[str, float], ...]
+
+
+def growths_of(law: Law) -> tuple[Growth, ...]:
+    """How the scale of a law's noise may grow: with C = 6ND and D/N where it has N and D, or with its first input.
+
+    Raises `LawError` for a law without a positive input.
+    """
+    names = [i.name for i in law.inputs if i.centre == "ratio" and not i.dims]
+    if {"N", "D"} <= {*names}:
+        return (
+            _growth("C", "C", (("N", 1.0), ("D", 1.0))),
+            _growth("R", "D/N", (("N", -1.0), ("D", 1.0))),
+        )
+    if not names:
+        raise LawError(
+            f"law {law.name!r} has no positive input for the scale of the noise to grow with",
+            code="BS-L002",
+            remedy="Choose a noise of one scale: student_t, normal or laplace.",
+        )
+    return (_growth(names[0], names[0], ((names[0], 1.0),)),)
+
+
+def _growth(suffix: str, what: str, weights: tuple[tuple[str, float], ...]) -> Growth:
+    meaning = f"slope of log sigma in log {what}"
+    return Growth(Parameter(f"growth_{suffix}", Normal(0.0, 0.15), meaning, symbol=rf"\kappa_{{{suffix}}}"), weights)
+
+
+@dataclass(frozen=True)
+class Observing:
+    """What shapes the density of rows beyond the noise; the numbers are in a model's `data`.
+
+    `error`: the response has standard errors. `moved`: columns with standard errors, and which of the law's log inputs
+    each moves. `growth`: slopes of the noise's log scale. `nodes`: how many the intervals take, 0 where every row is
+    exact. `serial`: the checkpoints of a run are correlated.
+    """
+
+    error: bool = False
+    moved: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
+    growth: tuple[Growth, ...] = ()
+    nodes: int = 0
+    serial: bool = False
+
+    @property
+    def key(self) -> tuple:
+        """What a compiled program depends on."""
+        return (self.error, self.moved, tuple(g.weights for g in self.growth), self.nodes, self.serial)
+
+    def growth_factor(self, values: Mapping[str, Any], logs: Mapping[str, Any], suffix: str, m: Any) -> Any:
+        """What the noise's scale is multiplied by at rows of these log inputs, less those of the references.
+
+        `m` is the module that computes it, NumPy or JAX's.
+        """
+        slope = 0.0
+        for g in self.growth:
+            slope = slope + values[f"{g.parameter.name}{suffix}"] * sum(w * logs[name] for name, w in g.weights)
+        most = float(np.log(MOST_GROWTH))
+        return m.exp(most * m.tanh(slope / most)) if self.growth else 1.0
+
+
+def observing_of(law: Law, runs: Runs, groupings: Sequence[Grouping], growth: bool) -> Observing:
+    """What a table adds to the noise of a law; nothing where the law has a likelihood of its own."""
+    if law.likelihood is not None:
+        return Observing()
+    losses = any(r.source == "loss" for r in law.responses)
+    one_sided = losses and runs.has("undertuned") and bool(runs.values("undertuned").any())
+    rounded = losses and runs.has("loss_step")
+    return Observing(
+        error=any(runs.has(f"{r.source}_se") for r in law.responses),
+        moved=_moved(law, runs),
+        growth=growths_of(law) if growth else (),
+        nodes=BOUNDED_NODES if one_sided else ROUNDED_NODES if rounded else 0,
+        serial=_has_checkpoints(runs, groupings),
+    )
+
+
+def notes_on(o: Observing, law: Law, runs: Runs) -> tuple[Note, ...]:
+    """What the likelihood takes into account beyond one scale for all rows, as sentences."""
+    notes = []
+    if o.serial:
+        notes.append(
+            Note("BS-R016", "checkpoints of one run err alike: their correlation falls with the distance in log tokens")
+        )
+    if o.nodes:
+        if any(r.source == "loss" for r in law.responses) and runs.has("loss_step"):
+            notes.append(Note("BS-R026", "a rounded loss stands for all that round to it (loss_step)"))
+        if o.nodes == BOUNDED_NODES:
+            count = int((runs.values("undertuned") > 0).sum())
+            notes.append(
+                Note(
+                    "BS-R061",
+                    f"{count} of {len(runs)} runs were not tuned: the law may lie below their loss, not above",
+                )
+            )
+    if o.moved:
+        columns = ", ".join(column for column, _ in o.moved)
+        notes.append(Note("BS-R060", f"errors of {columns} count by the slope of the law along them"))
+    return tuple(notes)
+
+
+def _moved(law: Law, runs: Runs) -> tuple[tuple[str, tuple[tuple[str, float], ...]], ...]:
+    """Which log inputs of the law an error of each column moves.
+
+    A quantity that the table did not give follows from C = 6ND, and so does its error: where D = C / 6N, a larger N
+    means a smaller D.
+    """
+    trio = ("params", "tokens", "flops")
+    derived = [c for c in trio if runs.has(c) and runs.column_map and c not in runs.column_map]
+    moved = []
+    for name in dict.fromkeys((*trio, *(i.column for i in law.inputs))):
+        if not runs.has(f"{name}_se"):
+            continue
+        change = {name: 1.0}
+        if len(derived) == 1 and name in trio and name != derived[0]:
+            change[derived[0]] = 1.0 if "flops" in (name, derived[0]) else -1.0
+        change["tokens_per_param"] = change.get("tokens", 0.0) - change.get("params", 0.0)
+        weights = tuple((i.name, change[i.column]) for i in law.inputs if _scalar(i) and change.get(i.column))
+        if weights:
+            moved.append((name, weights))
+    return tuple(moved)
+
+
+def _scalar(i: Input) -> bool:
+    return i.centre == "ratio" and not i.dims
+
+
+def _has_checkpoints(runs: Runs, groupings: Sequence[Grouping]) -> bool:
+    """Whether rows of one run are checkpoints along its tokens, and there are enough to learn their correlation."""
+    found = next((g for g in groupings if g.kind == "run"), None)
+    return found is not None and runs.has("tokens") and found.rows_per_level >= FEWEST_CHECKPOINTS
+
+
+def observing_data(o: Observing, runs: Runs, groupings: Sequence[Grouping]) -> dict[str, Any]:
+    """The numbers behind `o` that belong to rows whatever the response, unpadded."""
+    data: dict[str, Any] = {}
+    if o.moved:
+        data["input_error"] = {column: _relative_error(runs, column) for column, _ in o.moved}
+    if o.serial:
+        previous, gap = _neighbours(runs, next(g for g in groupings if g.kind == "run"))
+        data["serial"] = {"previous": previous, "gap": gap}
+    return data
+
+
+def _relative_error(runs: Runs, column: str) -> np.ndarray:
+    """The standard errors of a column's logarithm; none where a cell is blank."""
+    error = np.nan_to_num(runs.values(f"{column}_se") / runs.values(column), nan=0.0)
+    if (bad := ~np.isfinite(error) | (error < 0)).any():
+        raise RunsError(
+            "a standard error must be zero or positive",
+            code="BS-R003",
+            column=f"{column}_se",
+            file=runs.source,
+            rows=[runs.rows[k] for k in np.flatnonzero(bad)],
+        )
+    return error
+
+
+def _neighbours(runs: Runs, run: Grouping) -> tuple[np.ndarray, np.ndarray]:
+    """For every row the checkpoint of its run before it (itself for the first) and the gap in log tokens (-1)."""
+    position = np.log(runs.values("tokens"))
+    order = np.lexsort((position, run.index))
+    previous, gap = np.arange(len(position), dtype=np.int32), np.full(len(position), -1.0)
+    later = order[1:][run.index[order[1:]] == run.index[order[:-1]]]
+    before = order[:-1][run.index[order[1:]] == run.index[order[:-1]]]
+    previous[later], gap[later] = before, position[later] - position[before]
+    return previous, gap
+
+
+def interval_data(o: Observing, source: str, support: str, runs: Runs) -> dict[str, np.ndarray]:
+    """By how much the response may differ from what the table says, on the link scale: `low` to `high`, unpadded.
+
+    A rounded row was within half a step; a run that was not tuned shows only what a tuned one does not exceed. Both are
+    zero for a row that is exact.
+    """
+    if not o.nodes:
+        return {}
+    y, link = runs.values(source), LINKS[support]
+    half = np.zeros_like(y)
+    if source == "loss" and runs.has("loss_step"):
+        half = np.nan_to_num(runs.values("loss_step"), nan=0.0) / 2
+    if support == "positive":
+        half = np.minimum(half, 0.9 * y)
+    low, high = link.forward(y - half) - link.forward(y), link.forward(y + half) - link.forward(y)
+    if source == "loss" and runs.has("undertuned"):
+        low = np.where(runs.values("undertuned") > 0, -np.inf, low)
+    return {"low": np.asarray(low, float), "high": np.asarray(high, float)}
+
+
+def correlation(values: Mapping[str, Any], serial: Mapping[str, Any], suffix: str) -> Any:
+    """The correlation of every row's residual with that of the checkpoint before it; 0 for a run's first."""
+    import jax.numpy as jnp
+
+    gap = serial["gap"]
+    return jnp.where(gap >= 0, jnp.exp(-jnp.maximum(gap, 0.0) / values[f"{RANGE.name}{suffix}"]), 0.0)
+
+
+def innovations(residual: Any, scale: Any, rho: Any, previous: Any) -> tuple[Any, Any]:
+    """What is new in every residual given the checkpoint before it, and its scale; linear in the residuals."""
+    import jax.numpy as jnp
+
+    scale = jnp.broadcast_to(scale, residual.shape)
+    new = residual - rho * scale / scale[previous] * residual[previous]
+    return new, scale * jnp.sqrt(1 - rho**2)
+
+
+def interval_log_density(
+    density: Callable[[Any, Any], Any], residual: Any, scale: Any, low: Any, high: Any, nodes: int
+) -> Any:
+    """The log-density of rows of which an interval is known: its mean over a rounded row's, the mass below a bound.
+
+    Gauss and Legendre's rule in v, where residual = scale sinh(v): it resolves intervals far narrower and far wider
+    than the noise. `density(residual, scale)` gives log-densities; a row with `low == high` is exact.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    exact, bounded = low == high, low == -np.inf
+    top = jnp.clip(jnp.arcsinh((residual + high) / scale), None, _REACH)
+    narrow = jnp.arcsinh((residual + jnp.where(bounded | exact, -1.0, low)) / scale)
+    bottom = jnp.where(bounded, top - 2 * _REACH, narrow)
+    top = jnp.where(exact, bottom + 1.0, jnp.where(bounded, top, jnp.arcsinh((residual + high) / scale)))
+    at, weights = np.polynomial.legendre.leggauss(nodes)
+    half = (top - bottom) / 2
+    v = (top + bottom) / 2 + half * at[:, None]
+    terms = density(scale * jnp.sinh(v), scale) + jnp.log(scale * jnp.cosh(v)) + jnp.log(weights)[:, None]
+    mass = jax.nn.logsumexp(terms, axis=0) + jnp.log(half)
+    width = jnp.where(exact | bounded, 1.0, high - jnp.where(bounded, 0.0, low))
+    return jnp.where(exact, density(residual, scale), mass - jnp.log(width))
