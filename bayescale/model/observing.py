@@ -129,7 +129,7 @@ def notes_on(o: Observing, law: Law, runs: Runs) -> tuple[Note, ...]:
             notes.append(
                 Note(
                     "BS-R061",
-                    f"{count} of {len(runs)} runs were not tuned: the law may lie below their loss, not above",
+                    f"{count} of {len(runs)} runs were not tuned: the law may lie below their losses",
                 )
             )
     if o.moved:
