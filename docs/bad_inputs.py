@@ -130,7 +130,8 @@ CASES: tuple[Case, ...] = (
          grid("params,tokens,seed,loss",
               row=lambda n, d, loss: [f"{n:g},{d:g},{s},{loss * (1 + 0.004 * (s - 1)):.4f}" for s in (0, 1, 2)]),
          why="Replicates are welcome: they show the noise between seeds."),
-    Case(16, "Checkpoints of one run", "BS-R016", curve([500, 1000, 2000, 4000, 8000]), remedy={"rows_per_run": "last"}),
+    Case(16, "Checkpoints of one run", "BS-R016", curve([500, 1000, 2000, 4000, 8000]),
+         remedy={"rows_per_run": "last"}),
     Case(17, "One distinct N", "distinct-inputs", grid(sizes=(1e8,), tokens=[2e9 * 1.6**k for k in range(9)]),
          check="doctor", remedy={"law": "power_law_offset:x=tokens"}),
     Case(18, "D = kN throughout", "design-ray",
@@ -193,9 +194,9 @@ CASES: tuple[Case, ...] = (
     Case(41, "Disk full, killed, out of memory in the middle of a batch",
          test="tests/test_batch.py::test_a_store_goes_on_where_it_stopped",
          why="Every table's result is written to a temporary name and renamed; --resume goes on with what is whole."),
-    Case(42, "A prior in conflict with the runs", "prior-held",
-         test="tests/test_narrowness.py::test_a_table_of_few_runs_is_held_by_the_prior",
-         why="The share of every number that the prior holds is shown."),
+    Case(42, "A prior in conflict with the runs", "prior-conflict",
+         test="tests/test_auditing.py::test_a_prior_against_the_runs_is_told",
+         why="`bayescale audit` says what the prior and the runs say alone, and how far apart that is."),
 )  # fmt: skip
 
 

@@ -216,6 +216,7 @@ CODES: dict[str, str] = {
     "narrow-interval": "the interval against what leaving out groups of rows shows",
     "law-unstable-in-compute": "whether both halves of the table by compute tell one law",
     "unmodelled-groups": "residuals that share an effect which the model has none for",
+    "prior-conflict": "what the prior and the runs say apart",
     "prior-held": "the prior's share in what is known",
     "influence": "how far one run moves the answer",
     "model-choice": "what the choice of noise and groups does to the answer",

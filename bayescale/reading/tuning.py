@@ -70,7 +70,8 @@ def _sweep(draft: Draft) -> Sweep | None:
     scales = [q for q in ("params", "tokens") if q in frame]
     if loss is None or not (loss > 0).all() or not scales or draft.curves is not None:
         return None
-    rates = ["lr"] if "lr" in frame else [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
+    rates = [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
+    rates = ["lr"] if "lr" in rates else rates
     if len(rates) != 1 or not (frame[rates[0]].to_numpy() > 0).all():
         return None
     kinds = [

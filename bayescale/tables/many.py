@@ -6,15 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayescale.calibration import Calibration
 from bayescale.posterior import CERTIFIED, FAILED, Batch, finite
-from bayescale.tables.escaping import spreadsheet_text
+from bayescale.tables.escaping import inert_csv
 from bayescale.tables.text import aligned, findings_lines, headlined
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BATCH_SCHEMA = "bayescale.batch/1"
 
@@ -91,20 +88,13 @@ def _plain(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def _csv(frame: pd.DataFrame) -> str:
-    """A frame as CSV, its names and other text inert in a spreadsheet."""
-    safe = frame.map(lambda v: spreadsheet_text(v) if isinstance(v, str) else v)
-    safe = safe.rename(index=lambda v: spreadsheet_text(v) if isinstance(v, str) else v)
-    return safe.to_csv()
-
-
 def write_store(batch: Batch, folder: str | os.PathLike[str], unread: Mapping[str, str]) -> None:
     """Write `status.csv`, `summary.csv` and `batch.json` beside the parts of a store."""
     folder = Path(folder)
     document = json.dumps(batch_document(batch, unread), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = {"status.csv": _csv(batch.status), "batch.json": document}
+    texts = {"status.csv": inert_csv(batch.status), "batch.json": document}
     if batch.names:
-        texts["summary.csv"] = _csv(batch.summary())
+        texts["summary.csv"] = inert_csv(batch.summary())
     for name, text in texts.items():
         part = folder / f".{name}.part"
         part.write_text(text, encoding="utf-8")
