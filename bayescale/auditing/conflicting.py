@@ -34,8 +34,8 @@ def prior_conflict(line: Linearised) -> Finding:
     message += f"alone, {value:.1f} standard deviations"
     if status == "warn":
         message += (
-            f" where chance goes to {limit:.1f} once in a hundred: the answer lies between two that exclude each other. "
-            "Widen the prior with --prior, or ask what sets these runs apart"
+            f" where chance goes to {limit:.1f} once in a hundred: the answer lies between two that exclude each other."
+            " Widen the prior with --prior, or ask what sets these runs apart"
         )
     return Finding("prior-conflict", "prior against runs", status, value, limit, message)
 

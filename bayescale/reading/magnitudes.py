@@ -211,8 +211,8 @@ def _question_all_three(draft: Draft) -> None:
         "BS-R009" if unsure[0] != "flops" else "BS-R056",
         f"C is about {ratio:.2g} times 6ND: a column is not in parameters, tokens or FLOP",
         name=unsure[0],
-        remedy=f"State the units with {' '.join(f'--unit {q}=' for q in unsure)} (a word such as millions, or a number; "
-        "in Python: units=).",
+        remedy=f"State the units with {' '.join(f'--unit {q}=' for q in unsure)} (a word such as millions, or a "
+        "number; in Python: units=).",
     )
 
 

@@ -109,6 +109,8 @@ def _choose(draft: Draft, name: str, found: list[tuple[Meaning, str]]) -> tuple[
     if len(chosen) == 1 or _all_equal(draft, name, chosen):
         _say_chosen(draft, name, chosen[0], [c for c in found if c is not chosen[0]])
         return chosen[0]
+    if name == "loss" and (agreed := _loss_and_perplexity(draft, chosen)):
+        return agreed
     optional = COLUMNS[name].kind == "error" or (best == WEAK and COLUMNS[name].kind == "label")
     if optional or (name == "loss" and draft.response != "loss"):
         draft.note("BS-R030", f"{_listed([h for _, h in chosen])} could each be the {name}: none was taken for it")
@@ -121,6 +123,22 @@ def _choose(draft: Draft, name: str, found: list[tuple[Meaning, str]]) -> tuple[
         file=draft.source,
         remedy=_flag(name, [h for _, h in chosen]),
     )
+
+
+def _loss_and_perplexity(draft: Draft, chosen: list[tuple[Meaning, str]]) -> tuple[Meaning, str] | None:
+    """The loss of a loss and its perplexity, which is its exponential in every row."""
+    losses, others = [c for c in chosen if c[0].unit != "ppl"], [c for c in chosen if c[0].unit == "ppl"]
+    if len(losses) != 1 or len(others) != 1:
+        return None
+    loss, other = (_as_numbers(draft, h, "loss") for _, h in (losses[0], others[0]))
+    if loss is None or other is None:
+        return None
+    with np.errstate(all="ignore"):
+        same = np.allclose(np.log(other.values), loss.values, rtol=2e-2, atol=2e-2, equal_nan=True)
+    if not same:
+        return None
+    draft.note("BS-R030", f"the loss is {losses[0][1]!r}; {others[0][1]!r} is its perplexity")
+    return losses[0]
 
 
 def _one_in_bits(draft: Draft, name: str, chosen: list[tuple[Meaning, str]]) -> str:
@@ -184,6 +202,19 @@ def _say_chosen(draft: Draft, name: str, chosen: tuple[Meaning, str], others: li
         draft.note("BS-R030", f"{name} is {chosen[1]!r}; left as they are: {_listed([h for _, h in others])}")
 
 
+def release_weak_runs(draft: Draft) -> None:
+    """A column called `experiment` or `name` is no run where models of several sizes share its labels."""
+    meaning = draft.meanings.get("run")
+    if meaning is None or meaning.rank != WEAK or "run" not in draft.frame or "params" not in draft.frame:
+        return
+    sizes = draft.frame.groupby("run", dropna=False)["params"].agg(["min", "max"])
+    if (sizes["max"] > 1.01 * sizes["min"]).any():
+        header = draft.headers.pop("run")
+        del draft.meanings["run"]
+        draft.frame = draft.frame.rename(columns={"run": header})
+        draft.note("BS-R030", f"{header!r} holds models of several sizes under one name: not taken for the run")
+
+
 def _units_row(draft: Draft) -> None:
     """Add the units of a row under the header to what the headers say."""
     for name, header in draft.headers.items():
@@ -232,6 +263,11 @@ def _require_response(draft: Draft, free: list[str]) -> None:
         return
     like = [h for h in free if like_a_loss(h)] if wanted == "loss" else []
     like.sort(key=lambda h: not _HELD_OUT.search(normalise(h)))  # offer a held-out loss before others
+    held_out = [h for h in like if _HELD_OUT.search(normalise(h))]
+    if len(like) == len(held_out) == 1 and _as_numbers(draft, like[0], "loss") is not None:
+        draft.headers[wanted], draft.meanings[wanted] = like[0], meaning_as(like[0], wanted)
+        draft.note("BS-R030", f"the loss is {like[0]!r}, the only held-out loss in the table")
+        return
     if like:
         raise RunsError(
             f"no column is plainly the loss; it could be {_listed(like)}",

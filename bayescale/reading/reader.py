@@ -17,7 +17,7 @@ from bayescale.reading.draft import Draft, Options
 from bayescale.reading.exports import understood
 from bayescale.reading.headers import named_loss_unit
 from bayescale.reading.magnitudes import complete, repair_magnitudes
-from bayescale.reading.matching import match_columns
+from bayescale.reading.matching import match_columns, release_weak_runs
 from bayescale.reading.multiples import PF_DAY, scale_unit
 from bayescale.reading.register import run_checks
 from bayescale.reading.sources import open_table
@@ -84,6 +84,7 @@ def read_runs(
     draft.marks = decimal_marks({h: draft.column(h).tolist() for h in draft.cells.columns}, table.delimiter)
     match_columns(draft)
     _convert(draft)
+    release_weak_runs(draft)
     repair_magnitudes(draft)
     complete(draft)
     if where is not None:

@@ -2,9 +2,9 @@
 
     uv run python benchmarks/reading/fuzz.py --tables 100000
 
-The tables, and what is asked of each, are those of `tests/messy_tables.py`; the tests read the first 600. A fault is an
-error without a type, a value that changed or a row that is gone without a word, a number that is none, or text of a cell
-that stays a formula or markup where it is written.
+The tables, and what is asked of each, are those of `tests/messy_tables.py`; the tests read the first 600. A fault is
+an error without a type, a value that changed or a row that is gone without a word, a number that is none, or text of a
+cell that stays a formula or markup where it is written.
 """
 
 from __future__ import annotations
