@@ -17,7 +17,8 @@ SYNONYMS: dict[str, str] = {
     "param_count, params_count, parameter_count, model_params, model_parameters, model_size, model_size_params",
     "tokens": "D, tokens, n_tokens, num_tokens, number_of_tokens, token_count, token_num, D_tokens, train_tokens, "
     "training_tokens, trained_tokens, tokens_seen, tokens_trained, tokens_consumed, tokens_processed, total_tokens, "
-    "tokens_total, n_train_tokens, num_train_tokens, num_training_tokens, pretraining_tokens, pretrain_tokens, pretraining_data_size",
+    "tokens_total, n_train_tokens, num_train_tokens, num_training_tokens, pretraining_tokens, pretrain_tokens, "
+    "pretraining_data_size",
     "flops": "C, flops, flop, compute, n_flops, num_flops, train_flops, train_flop, training_flops, training_flop, "
     "total_flops, total_flop, flops_total, total_training_flops, compute_flops, compute_flop, training_compute, "
     "train_compute, total_compute, pretraining_flops, pretraining_compute",
