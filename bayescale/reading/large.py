@@ -40,6 +40,7 @@ def _read(file: Iterator[str], name: str, suffix: str, columns: dict[str, str], 
     head = [pair for _, pair in zip(range(_HEAD), numbered, strict=False)]
     delimiter = sniff([line for _, line in head])
     headers = _cells(head[0][1], delimiter)
+    width = len(headers)
     run, along = _column(headers, "run", columns), _along(headers, columns)
     if run is None or along is None:
         what = "which run a row belongs to" if run is None else "how far along its run a row is"
@@ -55,16 +56,17 @@ def _read(file: Iterator[str], name: str, suffix: str, columns: dict[str, str], 
     read = 0
     for n, line in _rest(head[1:], numbered):
         read += 1
-        cells = _cells(line, delimiter)
-        place = parse_number(cells[along]) if len(cells) == len(headers) else None
-        if place is None:  # a row of units, or one that the whole reading should judge
+        cells = line.split(delimiter) if '"' not in line and delimiter != " " else _cells(line, delimiter)
+        position = _number(cells[along]) if len(cells) == width else None
+        if position is None:  # a row of units, or one that the whole reading should judge
             kept[n] = line
             continue
-        key, position = cells[run], place[0]
-        if key not in reached or position >= _FURTHER * reached[key]:
+        key = cells[run].strip()
+        before = reached.get(key)
+        if before is None or position >= _FURTHER * before:
             reached[key] = position
             kept[n] = line
-        if key not in last or position >= last[key][0]:
+        if before is None or position >= last[key][0]:
             last[key] = (position, n, line)
         if len(reached) > _MOST_RUNS:
             raise RunsError(
@@ -90,6 +92,14 @@ def _read(file: Iterator[str], name: str, suffix: str, columns: dict[str, str], 
 def _rest(head: list[tuple[int, str]], numbered: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     yield from head
     yield from numbered
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        found = parse_number(cell.strip())
+        return found[0] if found else None
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
