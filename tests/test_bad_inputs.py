@@ -137,3 +137,44 @@ def test_cells_never_become_formulas_or_markup(text):
     assert not re.search(r"(?<!\\)\]\(", markdown_text(text))
     assert not re.search(r"(?<!\\)[$&%#]|\\input", latex_text(text))
     assert np.isfinite(runs.values("loss")).all()
+
+
+ORDINARY = {"BS-R050", "BS-R053", "BS-R030", "BS-R051"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BAD.grid(),
+        BAD.grid("params,tokens,flops,loss", row=lambda n, d, loss: f"{n:g},{d:g},{6.3 * n * d:g},{loss:.4f}"),
+        BAD.grid("params,tokens,width,lr,val_loss", row=lambda n, d, loss: f"{n:g},{d:g},512,{n**-0.3:.4g},{loss:.4f}"),
+        BAD.grid("N,D,family,loss", row=lambda n, d, loss: f"{n:g},{d:g},{'a' if n > 3e8 else 'b'},{loss:.4f}"),
+        BAD.isoflop((1e18, 1e19), ((5e7, 1e8, 2e8, 4e8, 8e8), (1e8, 2e8, 4e8, 8e8, 1.6e9))),
+    ],
+)
+def test_ordinary_tables_raise_no_alarm(text, tmp_path):
+    (tmp_path / "runs.csv").write_text(text)
+    assert {n.code for n in read_runs(tmp_path / "runs.csv").notes} <= ORDINARY
+
+
+def test_a_ratio_of_compute_says_what_it_may_be():
+    n, d = np.repeat([1e8, 2e8, 4e8], 3), np.tile([2e9, 4e9, 8e9], 3)
+    loss = 1.7 + 480 * n**-0.35 + 2085 * d**-0.37
+    for ratio, cause in (
+        (1 / 3, "only the forward pass"),
+        (0.4, "experts of a mixture"),
+        (3.0, "several epochs"),
+        (1 + 3e7 / n, "falls with N"),
+        (1.5 - 4e7 / n, "rises with N"),
+    ):
+        runs = read_runs({"params": n, "tokens": d, "flops": ratio * 6 * n * d, "loss": loss})
+        (said,) = (x.message for x in runs.notes if x.code == "BS-R011")
+        assert cause in said, said
+
+
+def test_one_loss_in_two_units_is_told_as_that():
+    table = {"N": [1e8, 2e8, 4e8], "D": [2e9, 4e9, 8e9], "val_loss": [3.5, 3.2, 3.0]}
+    with pytest.raises(RunsError, match="larger in bits and the other in nats"):
+        read_runs(table | {"eval_loss": [x / np.log(2) for x in table["val_loss"]]})
+    runs = read_runs(table | {"val_ppl": [float(np.exp(x)) for x in table["val_loss"]]})
+    assert runs.column_map["loss"] == "val_loss" and any("is its perplexity" in a for a in runs.assumptions)

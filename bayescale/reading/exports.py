@@ -56,6 +56,8 @@ def _side_by_side(table: Table) -> Table | None:
     if not pairs or len(pairs) < len(table.cells.columns) - 1:
         return None
     kept = {h: m for h, m in pairs.items() if not m["end"]}
+    if not kept:
+        return None
     runs = list(dict.fromkeys(m["run"] for m in kept.values()))
     metrics = list(dict.fromkeys(m["metric"] for m in kept.values()))
     blocks = []
