@@ -96,8 +96,11 @@ def _cause(ratio: np.ndarray, trend: float, trending: bool) -> str:
 def note_replicates(draft: Draft) -> None:
     """Rows that agree in every setting are replicates: what noise between runs looks like."""
     loss = draft.values(draft.response) if draft.response else None
+    scales = [q for q in QUANTITIES if q in draft.given]
     if loss is None or not (loss > 0).all() or draft.curves is not None or not {"params", "tokens"} & draft.given:
         return
+    if len(np.unique(draft.frame[scales].to_numpy(float), axis=0)) == len(loss):
+        return  # the usual table: no two rows of one scale
     index = draft.frame.groupby(settings_of(draft), sort=False, dropna=False).ngroup().to_numpy()
     counts = np.bincount(index)
     several = counts[index] > 1
@@ -140,11 +143,7 @@ def note_edges_of_budgets(draft: Draft) -> None:
     levels = _budgets(draft)
     if draft.response != "loss" or n is None or loss is None or levels is None:
         return
-    kinds = [
-        h
-        for h in draft.frame.columns
-        if h != "run" and draft.frame[h].dtype.kind != "f" and len(draft.frame[h].drop_duplicates()) <= _MOST_LEVELS
-    ]
+    kinds = [h for h in text_columns(draft) if len(draft.frame[h].drop_duplicates()) <= _MOST_LEVELS]
     groups = draft.frame.assign(**{"": levels}).groupby(["", *kinds], sort=True, dropna=False).indices
     edges, judged = [], 0
     for positions in groups.values():
@@ -189,9 +188,9 @@ def note_pooled_settings(draft: Draft) -> None:
     """Text that sorts rows into a few kinds, which no column of the reading uses."""
     used = set(draft.headers)
     pooled = []
-    for header in draft.frame.columns:
+    for header in text_columns(draft):
         series = cast("pd.Series", draft.frame[header])
-        if header in used or header == "run" or series.dtype.kind == "f" or like_a_loss(header):
+        if header in used or like_a_loss(header):
             continue
         levels = len(series.drop_duplicates())
         if not _FEWEST_LEVELS <= levels <= _MOST_LEVELS or levels > len(series) / 4:
@@ -221,9 +220,9 @@ def ask_which_losses(draft: Draft) -> None:
     """Losses of training and of held-out data in one column are two quantities."""
     if draft.response != "loss":
         return
-    for header in draft.frame.columns:
+    for header in text_columns(draft):
         series = cast("pd.Series", draft.frame[header])
-        if series.dtype.kind == "f" or not _SETS.fullmatch(normalise(header)):
+        if not _SETS.fullmatch(normalise(header)):
             continue
         values = sorted({str(v) for v in series.tolist()})
         training = [v for v in values if v.strip().lower() in _TRAINING]
@@ -280,9 +279,9 @@ def note_mixed_units(draft: Draft) -> None:
     if draft.response != "loss" or loss is None or not inputs or not (loss > 0).all():
         return
     logs = [np.log(x) for x in inputs if np.ptp(np.log(x)) > 1e-6]
-    for header in draft.frame.columns:
+    for header in text_columns(draft):
         series = cast("pd.Series", draft.frame[header])
-        if header == "run" or series.dtype.kind == "f" or like_a_loss(header):
+        if like_a_loss(header):
             continue
         index = series.astype("string").fillna("").factorize(sort=True)[0]
         counts = np.bincount(index) if len(index) else np.zeros(0, int)
@@ -304,7 +303,13 @@ def note_mixed_units(draft: Draft) -> None:
 
 def numeric_columns(draft: Draft) -> list[str]:
     """The headers of columns of numbers."""
-    return [h for h in draft.frame.columns if draft.frame[h].dtype.kind == "f"]
+    return [h for h, kind in zip(draft.frame.columns, draft.frame.dtypes, strict=True) if kind.kind == "f"]
+
+
+def text_columns(draft: Draft) -> list[str]:
+    """The headers of the other columns, the run's apart."""
+    numbers = {*numeric_columns(draft), "run"}
+    return [h for h in draft.frame.columns if h not in numbers]
 
 
 def quoted(header: str) -> str:

@@ -11,7 +11,7 @@ from bayescale.errors import RunsError
 from bayescale.reading.draft import Draft
 from bayescale.reading.headers import normalise
 from bayescale.reading.register import check
-from bayescale.reading.sharing import numeric_columns
+from bayescale.reading.sharing import numeric_columns, text_columns
 from bayescale.runs import COLUMNS, numeric_levels
 
 _RATE = re.compile(r"(train|peak|max|base|init(ial)?)?(lr|learningrate)|eta")
@@ -72,13 +72,9 @@ def _sweep(draft: Draft) -> Sweep | None:
         return None
     rates = [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
     rates = ["lr"] if "lr" in rates else rates
-    if len(rates) != 1 or not (frame[rates[0]].to_numpy() > 0).all():
+    if len(rates) != 1 or not (frame[rates[0]].to_numpy() > 0).all() or frame[rates[0]].nunique() == 1:
         return None
-    kinds = [
-        h
-        for h in frame.columns
-        if h != "run" and frame[h].dtype.kind == "O" and len(frame[h].drop_duplicates()) <= _MOST_KINDS
-    ]
+    kinds = [h for h in text_columns(draft) if len(frame[h].drop_duplicates()) <= _MOST_KINDS]
     keys = frame[kinds].assign(**{q: numeric_levels(frame[q].to_numpy())[0] for q in scales})
     cell = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
     axes = [rates[0]]
