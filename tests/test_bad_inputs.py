@@ -178,3 +178,16 @@ def test_one_loss_in_two_units_is_told_as_that():
         read_runs(table | {"eval_loss": [x / np.log(2) for x in table["val_loss"]]})
     runs = read_runs(table | {"val_ppl": [float(np.exp(x)) for x in table["val_loss"]]})
     assert runs.column_map["loss"] == "val_loss" and any("is its perplexity" in a for a in runs.assumptions)
+
+
+def test_losses_read_off_colours_are_told():
+    rng = np.random.default_rng(0)
+    n, d = 10 ** rng.uniform(8, 10, 120), 10 ** rng.uniform(9, 11, 120)
+    loss = 1.7 + 480 * n**-0.35 + 2085 * d**-0.37
+    steps = np.exp(np.round(np.log(loss) / 0.01) * 0.01)
+    told = {
+        name: read_runs({"params": n, "tokens": d, "loss": x}) for name, x in (("as is", loss), ("read off", steps))
+    }
+    assert not any(x.code == "BS-R026" for x in told["as is"].notes)
+    (said,) = (x.message for x in told["read off"].notes if x.code == "BS-R026")
+    assert "distinct losses" in said and 0.002 < float(re.search(r"([\d.]+)% of the loss", said)[1]) / 100 < 0.004

@@ -14,8 +14,8 @@ from bayescale.errors import Note, RunsError, nearest
 from bayescale.reading import read_runs
 from bayescale.runs import Runs
 
-#: What the record of a data set says itself: its columns, and how compute was counted.
-_RECORDED = ("BS-R030", "BS-R011")
+#: What the record of a data set says itself: its columns, how compute was counted, and how finely losses are known.
+_RECORDED = ("BS-R030", "BS-R011", "BS-R026")
 
 
 def load_runs(

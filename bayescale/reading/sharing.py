@@ -29,6 +29,8 @@ _SETS = re.compile(r"(data|eval|evaluation|loss)?(split|set|subset|partition|typ
 _TRAINING = frozenset("train training".split())
 _HELD_OUT = frozenset("val valid validation eval evaluation test heldout held-out held_out dev".split())
 _SMOOTH = re.compile(r"ema|smooth(ed)?|movingaverage|runningmean|runningavg|avgloss|exponentialaverage")
+#: In so many rows, distinct losses under this share of them are quantised; said where it is more than this of a loss.
+_MANY, _TIED, _FELT = 40, 0.6, 2e-4
 #: A level of a column this near to 1/ln 2 above another one is in bits where the other is in nats.
 _BITS, _NEAR = 1 / np.log(2), 0.03
 
@@ -269,6 +271,16 @@ def note_rounded_losses(draft: Draft) -> None:
                 f"{error / np.median(loss):.2%} of the loss; export more digits, or give that as a column loss_se",
             )
             return
+    values = np.unique(loss)
+    if len(loss) >= _MANY and len(values) < _TIED * len(loss) and len(values) > 2 and draft.curves is None:
+        error = float(np.median(np.diff(values))) / np.sqrt(12)
+        share = error / np.median(loss)
+        if share > _FELT:
+            draft.note(
+                "BS-R026",
+                f"{len(loss)} rows hold only {len(values)} distinct losses, as where they were read off colours: that "
+                f"alone errs by about {error:.2g} (sd), {share:.2%} of the loss; give it as a column loss_se",
+            )
 
 
 @check("BS-R006", "rows")
