@@ -129,3 +129,17 @@ def test_where_the_exponents_are_tied_the_windows_follow_the_parameters(ladder):
     fit = bs.fit("chinchilla", ladder, seed=0, group="none", noise="normal", tie=[("alpha", "beta")], draws=300)
     assert {"E", "alpha"} <= set(bs.stability(fit).frame()["quantity"])
     assert set(bs.audit(fit).left_out["quantity"]) == set(bs.stability(fit).quantities)
+
+
+def test_a_prior_against_the_runs_is_told():
+    """A true exponent of .3 against a prior at .8 ± .02, and the same runs under the law's own prior."""
+    x = np.geomspace(1e6, 1e9, 24)
+    loss = (2 + 3 * (x / 1e7) ** -0.3) * np.exp(0.01 * np.random.default_rng(3).standard_normal(24))
+    runs = bs.read_runs({"params": x, "loss": loss}, loss_unit="nats/token")
+    found = {}
+    for name, priors in (("own", {}), ("tight", {"alpha": "normal(.8,.02)"})):
+        fit = bs.fit("power_law_offset:x=params", runs, seed=0, group="none", chains=2, draws=300, priors=priors)
+        (found[name],) = (f for f in bs.audit(fit).findings if f.code == "prior-conflict")
+    assert found["own"].status == "pass" and found["tight"].status == "warn"
+    assert "alpha: 0.8 in the prior's middle" in found["tight"].message and "--prior" in found["tight"].message
+    assert found["tight"].value > found["tight"].threshold > found["own"].value

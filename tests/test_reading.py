@@ -58,7 +58,7 @@ def test_an_ordinary_table_is_read_as_it_is(write):
 
 
 def test_every_check_has_a_code_and_runs_in_a_known_stage():
-    assert {c.stage for c in CHECKS} == {"cells", "runs"}
+    assert {c.stage for c in CHECKS} == {"cells", "runs", "rows"}
     assert all(c.code in CODES and c.meaning and c.run.__doc__ for c in CHECKS)
     assert len({c.run for c in CHECKS}) == len(CHECKS)
 
@@ -414,8 +414,12 @@ def test_the_convention_of_n_is_carried():
     assert runs.convention == "non-embedding" and "non-embedding" in said(runs, "BS-R051")
     runs = read_runs(table(params_non_embedding=[0.9e8, 1.8e8, 3.6e8, 7.2e8]))
     assert runs.convention is None and "'params_non_embedding' (non-embedding)" in said(runs, "BS-R051")
-    error = refusal(table(params=None, total_params=[2e8] * 4, active_params=[1e8] * 4), "BS-R030")
-    assert "--column params=total_params" in error.remedy
+    error = refusal(table(params=None, total_params=[2e8] * 4, active_params=[1e8] * 4), "BS-R012")
+    assert "--column params=total_params" in error.remedy and "--column params=active_params" in error.remedy
+    assert refusal(table(active_params=[1e7, 2e7, 4e7, 8e7]), "BS-R012").code == "BS-R012"
+    chosen = read_runs(table(active_params=[1e7, 2e7, 4e7, 8e7]), columns={"params": "params"})
+    assert chosen.values("params")[0] == 1e8
+    assert read_runs(table(active_params=[1e8, 2e8, 4e8, 8e8])).column_map["params"] == "params"
 
 
 # Other responses

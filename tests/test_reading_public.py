@@ -29,7 +29,7 @@ EXPECTED: dict[str, tuple[int, int] | str] = {
     "multipowerlaw_curves": (6265, 6265),
     "obs_scaling_base": "BS-R030",  # accuracies
     "parscale": (48, 48),
-    "porian_isoflop": (1745, 1745),
+    "porian_isoflop": "BS-R024",  # losses of training and of validation in one column
     "sloth_leaderboard": "BS-R030",  # accuracies
     "steplaw_dense": (1911, 1911),
     "vocab_scaling": "BS-R030",  # a normalised loss, negative
@@ -41,6 +41,7 @@ ANSWERS = {
     "gadre_overtraining": ({"columns": {"loss": "loss_c4_val"}}, 104),
     "mixture_regmix": ({"columns": {"loss": "loss_pile_cc"}}, 1088),
     "obs_scaling_base": ({"response": "mmlu", "drop_missing": True}, None),
+    "porian_isoflop": ({"where": "eval_set == 'val'"}, 940),
     "sloth_leaderboard": ({"response": "mmlu", "drop_missing": True}, None),
     "vocab_scaling": ({"response": "loss_unigram_normalized"}, 1200),
     "chinchilla_architectures": ({"response": None}, 50),
@@ -72,9 +73,8 @@ def test_what_a_refusal_asks_for_is_enough(name):
 #: What must be said of tables whose rows have more in common than a law of N and D knows.
 SAID = {
     "datablations_c4": {"BS-R013"},  # repeated tokens
-    "gemstones": {"BS-R023"},  # phases of the learning rate
+    "gemstones": {"BS-R016", "BS-R023"},  # curves, and phases of the learning rate
     "misfitting_openlm_ckpts": {"BS-R016", "BS-R057"},  # checkpoints, whose runs are reconstructed
-    "porian_isoflop": {"BS-R023"},  # fifteen settings
     "chinchilla_epoch": set(),
     "misfitting_openlm": set(),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayescale.auditing.conflicting import prior_conflict
 from bayescale.auditing.specifying import Specifications, specifications
 from bayescale.errors import Finding, LawError, NotFittedFor, nearest, worst
 from bayescale.narrowness import (
@@ -109,7 +110,7 @@ def audit(fit: Fit, quantities: Sequence[str] = (), *, refit: bool = False, prog
                 )
     others = specifications(fit, quantities, progress=progress) if refit else None
     return Audit(
-        (*fit.audit, *([others.finding] if others else [])),
+        (*fit.audit, prior_conflict(line), *([others.finding] if others else [])),
         fit.info.get("windows"),
         pd.DataFrame(rows),
         _drop_curve(fit, line, names, gradients),

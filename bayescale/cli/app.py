@@ -19,10 +19,12 @@ from bayescale.cli.options import (
     Group,
     Json,
     LawName,
+    LearningRates,
     LossUnit,
     Noise,
     Priors,
     Prob,
+    RowsPerRun,
     Seed,
     Source,
     Tie,
@@ -30,7 +32,7 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, number, numbers, pairs, read_for, read_source
+from bayescale.cli.values import budgets_of, number, numbers, pairs, read_for, read_source, reading
 from bayescale.errors import NotConverged
 
 app = typer.Typer(
@@ -69,6 +71,8 @@ def fit(
     loss_unit: LossUnit = None,
     column: Column = None,
     unit: Unit = None,
+    rows_per_run: RowsPerRun = None,
+    learning_rates: LearningRates = None,
     fix: Fix = None,
     tie: Tie = None,
     prior: Priors = None,
@@ -93,11 +97,7 @@ def fit(
     runs = read_for(
         source,
         law,
-        where=where,
-        drop_missing=drop_missing,
-        loss_unit=loss_unit,
-        columns=pairs("--column", column),
-        units=pairs("--unit", unit),
+        **reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates),
     )
     read_at = time.perf_counter()
     if not (quiet or json):
@@ -219,6 +219,8 @@ def doctor(
     loss_unit: LossUnit = None,
     column: Column = None,
     unit: Unit = None,
+    rows_per_run: RowsPerRun = None,
+    learning_rates: LearningRates = None,
     json: Json = False,
 ) -> None:
     """Before fitting: what can this table answer?"""
@@ -228,11 +230,7 @@ def doctor(
     runs = read_for(
         source,
         law,
-        where=where,
-        drop_missing=drop_missing,
-        loss_unit=loss_unit,
-        columns=pairs("--column", column),
-        units=pairs("--unit", unit),
+        **reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates),
     )
     found = diagnose(runs, law, flops=budgets_of(flops))
     if json:

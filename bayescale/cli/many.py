@@ -16,10 +16,12 @@ from bayescale.cli.options import (
     Group,
     Json,
     LawName,
+    LearningRates,
     LossUnit,
     Noise,
     Priors,
     Prob,
+    RowsPerRun,
     Seed,
     Source,
     Tie,
@@ -27,7 +29,7 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, numbers, pairs, read_for
+from bayescale.cli.values import budgets_of, numbers, pairs, read_for, reading
 from bayescale.errors import BayescaleError, FitError, NotConverged
 
 #: Rows of the table of results that a person is shown; the rest is in the store and in `--json`.
@@ -63,6 +65,8 @@ def batch(
     loss_unit: LossUnit = None,
     column: Column = None,
     unit: Unit = None,
+    rows_per_run: RowsPerRun = None,
+    learning_rates: LearningRates = None,
     fix: Fix = None,
     tie: Tie = None,
     prior: Priors = None,
@@ -77,14 +81,8 @@ def batch(
 
     if store is not None and Path(store).exists() and any(Path(store).iterdir()) and not resume:
         raise FitError(f"the store {store} exists", code="BS-U002", file=store, remedy="Add --resume to go on with it.")
-    reading = dict(
-        where=where,
-        drop_missing=drop_missing,
-        loss_unit=loss_unit,
-        columns=pairs("--column", column),
-        units=pairs("--unit", unit),
-    )
-    tables, unread = _tables(sources, by, law, reading)
+    asked = reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates)
+    tables, unread = _tables(sources, by, law, asked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConverged)
         made = fit_many(
@@ -128,17 +126,17 @@ def _client(address: str):
         raise BayescaleError("--scheduler needs dask", code="BS-U001", remedy=remedy) from None
 
 
-def _tables(sources: list[str], by: str | None, law: str, reading: dict) -> tuple[dict, dict[str, str]]:
+def _tables(sources: list[str], by: str | None, law: str, asked: dict) -> tuple[dict, dict[str, str]]:
     """The tables by name, and why others could not be read: one that cannot does not stop the rest."""
     if by is not None:
         if len(sources) != 1:
             raise BayescaleError("--by takes one source", code="BS-U001", remedy="Give one file, or leave --by out.")
-        return _split(read_for(sources[0], law, **reading), by), {}
+        return _split(read_for(sources[0], law, **asked), by), {}
     tables, unread = {}, {}
     for source in sources:
         name = source if source not in tables else f"{source} (again)"
         try:
-            tables[name] = read_for(source, law, **reading)
+            tables[name] = read_for(source, law, **asked)
         except BayescaleError as error:
             if error.code.startswith(("BS-U", "BS-L")) or len(sources) == 1:
                 raise

@@ -17,6 +17,16 @@ LossUnit = Annotated[
 ]
 Column = Annotated[list[str] | None, typer.Option("--column", help="Which header a quantity is under: loss=val_ppl.")]
 Unit = Annotated[list[str] | None, typer.Option("--unit", help="The unit of a scale column: params=millions.")]
+RowsPerRun = Annotated[
+    str | None, typer.Option("--rows-per-run", help="Of training curves: all, last, knots, or how many rows a run.")
+]
+LearningRates = Annotated[
+    str | None,
+    typer.Option(
+        "--learning-rates",
+        help="Of a sweep: all, best (the lowest loss of every N and D), or surface (the minimum of a fitted parabola).",
+    ),
+]
 Flops = Annotated[list[str] | None, typer.Option("--flops", help="A budget in FLOP; may be repeated.")]
 Prob = Annotated[float, typer.Option("--prob", help="Probability of the intervals.")]
 Draws = Annotated[

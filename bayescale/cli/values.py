@@ -39,6 +39,27 @@ def number(option: str, text: str) -> float:
         raise BayescaleError(f"{option} takes a number such as 1e21 or 70B, got {text!r}", code="BS-U001") from None
 
 
+def reading(
+    where: str | None = None,
+    drop_missing: bool = False,
+    loss_unit: str | None = None,
+    column: Sequence[str] | None = None,
+    unit: Sequence[str] | None = None,
+    rows_per_run: str | None = None,
+    learning_rates: str | None = None,
+) -> dict[str, Any]:
+    """The options of reading as `read_runs` takes them."""
+    return {
+        "where": where,
+        "drop_missing": drop_missing,
+        "loss_unit": loss_unit,
+        "columns": pairs("--column", column),
+        "units": pairs("--unit", unit),
+        "rows_per_run": rows_per_run,
+        "learning_rates": learning_rates,
+    }
+
+
 def read_source(source: str, **reading: Any) -> Runs:
     """The runs of a bundled or downloadable data set, or of a file.
 
@@ -48,7 +69,8 @@ def read_source(source: str, **reading: Any) -> Runs:
     from bayescale.reading import read_runs
 
     if source in DATASETS and not Path(source).is_file():
-        where, response = reading.pop("where", None), reading.pop("response", None)
+        taken = {k: reading.pop(k, None) for k in ("where", "rows_per_run", "learning_rates")}
+        reading.pop("response", None)
         given = [k for k, v in reading.items() if v]
         if given:
             raise RunsError(
@@ -56,8 +78,7 @@ def read_source(source: str, **reading: Any) -> Runs:
                 code="BS-U001",
                 remedy=f"Leave out --{given[0].replace('_', '-')}, or give a file.",
             )
-        del response
-        return load_runs(source, where=where)
+        return load_runs(source, **taken)
     if not Path(source).exists() and "/" not in source and "." not in source:
         raise RunsError(f"no file and no data set {source!r}", code="BS-R037", remedy=nearest(source, [*DATASETS]))
     return read_runs(source, **reading)

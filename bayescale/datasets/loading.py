@@ -14,13 +14,23 @@ from bayescale.errors import Note, RunsError, nearest
 from bayescale.reading import read_runs
 from bayescale.runs import Runs
 
+#: What the record of a data set says itself: its columns, how compute was counted, and how finely losses are known.
+_RECORDED = ("BS-R030", "BS-R011", "BS-R026")
 
-def load_runs(name: str, subset: str | None = None, where: str | None = None) -> Runs:
+
+def load_runs(
+    name: str,
+    subset: str | None = None,
+    where: str | None = None,
+    rows_per_run: str | int | None = None,
+    learning_rates: str | None = None,
+) -> Runs:
     """The runs of a data set, with what its record says about them among the notes.
 
     `subset` is one of the record's subsets (`"all"` is every row); without it the default is taken. `where` keeps the
-    rows for which an expression holds, such as `"params < 1e9"`. Raises `RunsError` (BS-R037) for an unknown name,
-    (BS-R054) for an unknown subset or a filter that cannot be used, (BS-R055) where a download fails.
+    rows for which an expression holds, such as `"params < 1e9"`; `rows_per_run` and `learning_rates` are those of
+    `read_runs`, and `learning_rates` starts from every row unless a subset is named. Raises `RunsError` (BS-R037) for
+    an unknown name, (BS-R054) for an unknown subset or a filter that cannot be used, (BS-R055) where a download fails.
 
     Example:
         >>> runs = load_runs("byte-ladder")
@@ -28,14 +38,20 @@ def load_runs(name: str, subset: str | None = None, where: str | None = None) ->
         (30, 'nats/byte', 134)
     """
     dataset = find_dataset(name)
-    label = dataset.default if subset is None else subset
+    every = learning_rates is not None and subset is None
+    label = "all" if every else dataset.default if subset is None else subset
     chosen = _subset(dataset, label)
     with ExitStack() as stack:
         runs = read_runs(
-            _open(dataset, stack), where=chosen.where, columns=dataset.columns, loss_unit=dataset.loss_unit
+            _open(dataset, stack),
+            where=chosen.where,
+            columns=dataset.columns,
+            loss_unit=dataset.loss_unit,
+            rows_per_run=rows_per_run,
+            learning_rates=learning_rates,
         )
     said = Note("BS-R052", f"subset {label!r} of {dataset.name}: {chosen.meaning}")
-    notes = tuple(n for n in runs.notes if n.code != "BS-R030")  # the record speaks for the columns it knows
+    notes = tuple(n for n in runs.notes if n.code not in _RECORDED)
     runs = replace(runs, source=dataset.name, notes=(said, *notes, *dataset.notes), convention=dataset.convention)
     if dataset.prepare:
         runs = dataset.prepare(runs)

@@ -69,6 +69,11 @@ DATASETS: dict[str, Dataset] = {
             notes=(
                 Note("BS-R051", "params counts the parameters in matrix products: 12·depth·width² + 256·width"),
                 Note(
+                    "BS-R058",
+                    "every cell of N and D was run at 2 to 5 learning rates: the default keeps the best at one seed; "
+                    "--learning-rates surface uses all 134 rows and gives the error of each minimum",
+                ),
+                Note(
                     "BS-R030",
                     "'loss_se' is kept as 'eval_se': it is the spread between evaluation batches, which all runs "
                     "share, and not noise between runs",

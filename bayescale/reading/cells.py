@@ -106,7 +106,9 @@ def _plain_digits(digits: str, decimal: str) -> str | None:
     return digits if _PYTHON_DIGITS.fullmatch(digits) else None
 
 
-_COMMA_OR_POINT = re.compile(r"[+-]?(\d*(?:[.,]\d+)+)(?:[eE][+-]?\d+)?\s*[A-Za-z]?")
+_COMMA_OR_POINT = re.compile(
+    r"[+-]?(\d*(?:[.,]\d+)+)(?:[eE][+-]?\d+)?\s*(?:[A-Za-z]?|[x×*·⋅]\s*10\s*(?:\^|\*\*)\s*[+-]?\d+)"
+)
 
 
 @dataclass

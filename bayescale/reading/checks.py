@@ -1,76 +1,19 @@
-"""The checks of a table, one small function each, keyed by the codes of the documented list of bad inputs.
-
-A check refuses (raises), repairs and says so, or notes. To add one, write it here under `@check(code, stage)`: those of
-stage "cells" see the table as found, those of stage "runs" see numbers in canonical columns, after filters. They run in
-the order in which they are written. Rows of the list that the parsers settle while they read (encodings, layouts,
-ragged rows, types) raise where they are met; those that need a law are findings before fitting, not readings.
-"""
+"""The checks of the cells as found, and of the numbers in canonical columns."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
-
 import numpy as np
 
-from bayescale.errors import CODES, RunsError, shorten_rows
+from bayescale.errors import RunsError, shorten_rows
 from bayescale.reading.draft import Draft
-from bayescale.reading.headers import like_a_loss, normalise, recognise
 from bayescale.reading.magnitudes import QUANTITIES, SYMBOLS, question_magnitudes
+from bayescale.reading.register import check, plural
 from bayescale.reading.trends import rank_correlation, robust_scores
 from bayescale.runs import COLUMNS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Stage = Literal["cells", "runs"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check: its code in `CODES`, when it runs, and the function that sees a draft."""
-
-    code: str
-    stage: Stage
-    run: Callable[[Draft], None]
-
-    @property
-    def meaning(self) -> str:
-        """What the code stands for."""
-        return CODES[self.code]
-
-
-#: Every check, in the order in which they run within their stage.
-CHECKS: list[Check] = []
-
-
-def check(code: str, stage: Stage) -> Callable[[Callable[[Draft], None]], Callable[[Draft], None]]:
-    """Register a check under a code of `CODES`."""
-    if code not in CODES:
-        raise KeyError(f"{code} is not in CODES")
-
-    def register(function: Callable[[Draft], None]) -> Callable[[Draft], None]:
-        CHECKS.append(Check(code, stage, function))
-        return function
-
-    return register
-
-
-def run_checks(draft: Draft, stage: Stage) -> None:
-    """Run the checks of a stage in order; the first that refuses raises."""
-    for each in CHECKS:
-        if each.stage == stage:
-            each.run(draft)
-
-
-def _plural(word: str, rows: list[int]) -> str:
-    return f"{word}s" if len(rows) > 1 else word
-
 
 def _left_out(rows: list[int]) -> str:
-    return f"left out ({_plural('row', rows)} {shorten_rows(rows)})"
+    return f"left out ({plural('row', rows)} {shorten_rows(rows)})"
 
 
 # The table as found.
@@ -133,7 +76,7 @@ def settle_missing(draft: Draft) -> None:
     held = f"; some held {', '.join(map(repr, texts[:3]))}" if texts else ""
     draft.note(
         "BS-R052",
-        f"{len(rows)} {_plural('row', rows)} without a number in {columns}, {_left_out(rows)}{held}",
+        f"{len(rows)} {plural('row', rows)} without a number in {columns}, {_left_out(rows)}{held}",
     )
     draft.frame = draft.frame.loc[~anywhere]
 
@@ -307,137 +250,6 @@ def note_diverged_runs(draft: Draft) -> None:
         many = f"{len(rows)} losses are" if len(rows) > 1 else "1 loss is"
         draft.note(
             "BS-R004",
-            f"{many} far above the trend of the others ({_plural('row', rows)} {shorten_rows(rows)}): "
+            f"{many} far above the trend of the others ({plural('row', rows)} {shorten_rows(rows)}): "
             "diverged? kept, because heavy-tailed noise can bear them",
         )
-
-
-# What rows have in common: noted, never refused.
-
-#: More tokens than this share of the distinct ones are repeats, and not rounding.
-_REPEATED = 1.05
-#: A row below this share of its run's steps is a checkpoint of a run that went on.
-_ELAPSED = 0.99
-#: A run may be logged a little past its planned end.
-_OVER = 1.05
-_SHARE = re.compile(
-    r"(portion|fraction|share|proportion).*(elapsed|done|complete)|progress|(elapsed|done)(portion|share)"
-)
-_STEP = re.compile(r"(current|global|train(ing)?)?(steps?|iterations?|iters?)")
-_STEPS = re.compile(
-    r"(steps?|iterations?|iters?)(total|max|planned)|(total|max|planned)(train(ing)?)?(steps?|iterations?)"
-)
-_MOVING = re.compile(r"seconds|time|date|current|epoch|step|iter|elapsed|progress|seen")
-_FEWEST_LEVELS, _MOST_LEVELS = 2, 30
-
-
-@check("BS-R013", "runs")
-def note_repeated_data(draft: Draft) -> None:
-    """A token seen again teaches less than a new one; most laws count them alike."""
-    tokens, unique = draft.values("tokens"), draft.values("unique_tokens")
-    if tokens is None or unique is None:
-        return
-    epochs = tokens / unique
-    again = epochs > _REPEATED
-    if again.any():
-        draft.note(
-            "BS-R013",
-            f"{int(again.sum())} of {len(epochs)} rows read their data repeatedly, up to {epochs.max():,.0f} times: "
-            "a law of N and D counts a repeated token as a new one, a data-constrained law does not; keep the others "
-            f'with --where "tokens <= {_REPEATED:g} * unique_tokens"',
-        )
-
-
-@check("BS-R016", "runs")
-def note_checkpoints(draft: Draft) -> None:
-    """Rows of runs that went on share their run's error, and their learning rate had not decayed."""
-    found = _progress(draft)
-    if found is None:
-        return
-    name, share, condition = found
-    early = share < _ELAPSED
-    if not early.any():
-        return
-    draft.note(
-        "BS-R016",
-        f"{int(early.sum())} of {len(share)} rows are checkpoints of runs that went on ({name!r} tells): their "
-        f'learning rate had not decayed yet; keep the ends of runs with --where "{condition}"',
-    )
-    if "run" not in draft.frame:
-        _reconstruct_runs(draft)
-
-
-def _progress(draft: Draft) -> tuple[str, np.ndarray, str] | None:
-    """How far along its run each row is: the header that tells, the share, and the condition for the end of a run."""
-    numeric = {h: normalise(h) for h in draft.frame.columns if draft.frame[h].dtype.kind == "f"}
-    for header, name in numeric.items():
-        values = draft.frame[header].to_numpy()
-        if _SHARE.fullmatch(name):
-            if np.isfinite(values).all() and 0 <= values.min() and 0.5 < values.max() <= _OVER:
-                return header, values, f"{_quoted(header)} >= {_ELAPSED:g}"
-    totals = [h for h, name in numeric.items() if _STEPS.fullmatch(name)]
-    steps = [h for h, name in numeric.items() if _STEP.fullmatch(name)]
-    if len(totals) == 1 and len(steps) == 1:
-        step, total = (draft.frame[h].to_numpy() for h in (steps[0], totals[0]))
-        if np.isfinite(step).all() and np.isfinite(total).all() and (step <= _OVER * total).all():
-            return steps[0], step / total, f"{_quoted(steps[0])} >= {_ELAPSED:g} * {_quoted(totals[0])}"
-    return None
-
-
-def _quoted(header: str) -> str:
-    return header if header.isidentifier() else f"`{header}`"
-
-
-def _reconstruct_runs(draft: Draft) -> None:
-    """Rows that agree in everything but what moves along a run are taken for one run."""
-    fixed = [
-        h
-        for h in draft.frame.columns
-        if not like_a_loss(h)
-        and not ((m := recognise(h)) and m.column in ("tokens", "flops", "loss", "loss_se", "flops_se"))
-        and not (_MOVING.search(normalise(h)) and not _STEPS.fullmatch(normalise(h)))
-    ]
-    if not fixed or "tokens" not in draft.frame:
-        return
-    index = draft.frame.groupby(fixed, sort=False, dropna=False).ngroup()
-    count = int(index.max()) + 1
-    if count > len(index) / 2:
-        return
-    draft.frame["run"] = [f"run {k + 1}" for k in index]
-    draft.note(
-        "BS-R057",
-        f"run is reconstructed, not recorded: {count} runs, whose rows agree in {', '.join(map(repr, fixed))}. Rows of "
-        "one run err together; name the run with --column run=HEADER where the table has it",
-    )
-
-
-@check("BS-R023", "runs")
-def note_pooled_settings(draft: Draft) -> None:
-    """Text that sorts rows into a few kinds, which no column of the reading uses."""
-    used = set(draft.headers)
-    pooled = []
-    for header in draft.frame.columns:
-        series = cast("pd.Series", draft.frame[header])
-        if header in used or header == "run" or series.dtype.kind == "f" or like_a_loss(header):
-            continue
-        levels = len(series.drop_duplicates())
-        if not _FEWEST_LEVELS <= levels <= _MOST_LEVELS or levels > len(series) / 4:
-            continue
-        if not _follows(draft, header):
-            pooled.append(f"{header!r} ({levels})")
-    if pooled:
-        draft.note(
-            "BS-R023",
-            f"{', '.join(pooled)} sort{'s' if len(pooled) == 1 else ''} the rows into kinds that are pooled: keep one "
-            "with --where, or give the column an effect with --group",
-        )
-
-
-def _follows(draft: Draft, header: str) -> bool:
-    """Whether a column follows from the model size or from a column that is used, as a model's name does."""
-    others = [c for c in ("params", "recipe", "group") if c in draft.frame]
-    for other in others:
-        pairs = {*zip(draft.frame[other].tolist(), draft.frame[header].tolist(), strict=True)}
-        if len(pairs) == len({first for first, _ in pairs}):
-            return True
-    return False

@@ -15,6 +15,8 @@ from bayescale.reading.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bayescale.reading.curves import Curves
+
 
 @dataclass(frozen=True)
 class Options:
@@ -26,6 +28,8 @@ class Options:
     units: Mapping[str, str | float] = field(default_factory=dict)
     drop_missing: bool = False
     response: str | None = "loss"
+    rows_per_run: str | int | None = None
+    learning_rates: str | None = None
 
 
 @dataclass
@@ -35,7 +39,8 @@ class Draft:
     `cells` are the cells as found; `headers` maps canonical names to headers, `meanings` to what those headers say;
     `frame` holds numbers once they are converted; `unreadable` the text of cells that should have been numbers, by
     canonical name and row; `stated` the scale columns whose unit is known and must not be questioned; `given` the
-    quantities that the table itself holds (the others follow from C = 6ND); `absent` headers without any value.
+    quantities that the table itself holds (the others follow from C = 6ND); `absent` headers without any value;
+    `curves` which rows are one run, where a run has several.
     """
 
     table: Table
@@ -53,6 +58,7 @@ class Draft:
     absent: set[str] = field(default_factory=set)
     loss_unit: str | None = None
     convention: str | None = None
+    curves: Curves | None = None
 
     @property
     def source(self) -> str:

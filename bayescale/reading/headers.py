@@ -15,9 +15,10 @@ from bayescale.runs import COLUMNS
 SYNONYMS: dict[str, str] = {
     "params": "N, params, parameters, n_params, n_parameters, num_params, num_parameters, number_of_parameters, "
     "param_count, params_count, parameter_count, model_params, model_parameters, model_size, model_size_params",
-    "tokens": "D, tokens, n_tokens, num_tokens, number_of_tokens, token_count, train_tokens, training_tokens, "
-    "trained_tokens, tokens_seen, tokens_trained, tokens_consumed, tokens_processed, total_tokens, tokens_total, "
-    "n_train_tokens, num_train_tokens, num_training_tokens, pretraining_tokens, pretrain_tokens",
+    "tokens": "D, tokens, n_tokens, num_tokens, number_of_tokens, token_count, token_num, D_tokens, train_tokens, "
+    "training_tokens, trained_tokens, tokens_seen, tokens_trained, tokens_consumed, tokens_processed, total_tokens, "
+    "tokens_total, n_train_tokens, num_train_tokens, num_training_tokens, pretraining_tokens, pretrain_tokens, "
+    "pretraining_data_size",
     "flops": "C, flops, flop, compute, n_flops, num_flops, train_flops, train_flop, training_flops, training_flop, "
     "total_flops, total_flop, flops_total, total_training_flops, compute_flops, compute_flop, training_compute, "
     "train_compute, total_compute, pretraining_flops, pretraining_compute",
@@ -37,7 +38,7 @@ SYNONYMS: dict[str, str] = {
 #: Names that mean a canonical column only where nothing better is in the table.
 WEAK_SYNONYMS: dict[str, str] = {
     "params": "n, size_params",
-    "tokens": "d, training_dataset_size, dataset_tokens, data_tokens",
+    "tokens": "d, training_dataset_size, training_dataset_size_total, dataset_tokens, data_tokens",
     "flops": "c",
     "loss": "L",
     "run": "name, id, experiment, experiment_name, experiment_id, exp_name",
@@ -54,7 +55,9 @@ CONVENTIONS: dict[str, str] = {
 }
 
 #: Exporters put such words before every column: `config.n_params`, `metrics/val_loss`.
-_NAMESPACE = re.compile(r"^(?:params|metrics|config|summary|summary_metrics|hparams|tags)[./]", re.IGNORECASE)
+_NAMESPACE = re.compile(
+    r"^(?:params|metrics|config|summary|summary_metrics|hparams|tags|throughput)[./]", re.IGNORECASE
+)
 _PARENTHESIS = re.compile(r"^(?P<name>.*?)[\s_]*[(\[](?P<inside>[^()\[\]]*)[)\]]\s*$")
 _WHICH = r"(?:val(?:id(?:ation)?)?|eval(?:uation)?|test|heldout|dev)"
 _LOSS = re.compile(
@@ -77,7 +80,7 @@ _LOSS_UNITS = {
     "inbits": "bits/token",
 }
 _TOTAL_FLOP = re.compile(
-    r"(?:(?:total|training|train|pretraining)(?P<any>[a-z]+?flops?)|(?P<large>(?:e|exa|z|zetta|y|yotta)flops?))"
+    r"(?:(?:total|training|train|pretraining)+(?P<any>[a-z]+?flops?)|(?P<large>(?:e|exa|z|zetta|y|yotta)flops?))"
 )
 _PF_DAYS = re.compile(r"(?:compute|training|train)*(?:pf|petaflops?)s?days?")
 

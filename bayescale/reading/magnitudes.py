@@ -19,6 +19,8 @@ _COUNTED_IN = (1.0, 1e3, 1e6, 1e9, 1e12)
 _COMPUTE_IN = (1.0, 1e12, 1e15, 1e18, 1e21, PF_DAY)
 #: How far C / (6ND) may be from a constant power of ten, as a factor, for the power to be taken for a unit.
 _AGREEMENT = 1.5
+#: C further from 6ND than this, as a factor, is in another unit, however compute was counted.
+_FAR_OFF = 100.0
 #: Between these lie all language models so far, medians over a table: parameters, tokens, tokens a parameter, FLOP.
 _SIZES, _TOKENS, _RATIOS, _COMPUTES = (1e3, 1e14), (1e4, 1e17), (1e-2, 1e5), (1e6, 1e30)
 
@@ -150,15 +152,34 @@ def question_magnitudes(draft: Draft) -> None:
     open_d = "tokens" in draft.given and "tokens" not in draft.stated
     with np.errstate(all="ignore"):
         ratio = _median(d / n) if n is not None and d is not None else None
-    if open_n and n is not None and (_median(n) < 1e3 or (np.nanmax(n) < 1e6 and ratio is not None and ratio > 1e4)):
+    many, few = ratio is not None and ratio > 1e4, ratio is not None and ratio < 1e-2
+    if open_n and n is not None and (_median(n) < 1e3 or (np.nanmax(n) < 1e6 and many) or _in_parts(n, ratio)):
         raise _question(draft, "params", n, ratio)
-    if open_d and d is not None and (_median(d) < 1e3 or (np.nanmax(d) < 1e6 and ratio is not None and ratio < 1e-2)):
+    if open_d and d is not None and (_median(d) < 1e3 or (np.nanmax(d) < 1e6 and few) or _in_parts(d, ratio)):
         raise _question(draft, "tokens", d, ratio)
-    if "flops" in draft.stated or "flops" not in draft.given or ratio is None or len(draft.given) != 2:
+    for name, values, open_ in (("params", n, open_n), ("tokens", d, open_d)):
+        if open_ and values is not None and _decimals(values) and _median(values) < 1e9:
+            draft.note(
+                _CODES[name],
+                f"{draft.header(name)!r} has decimals, which counts have not, and was read as it stands: if it is in "
+                f"thousands or millions, say --unit {name}=thousands",
+            )
+    if len(draft.given) == 3:
+        _question_all_three(draft)
+    if "flops" in draft.stated or "flops" not in draft.given:
+        return
+    c = draft.frame["flops"]
+    if len(draft.given) == 1 and c.max() < _COMPUTES[0]:
+        raise draft.error(
+            "BS-R010",
+            f"C between {c.min():.3g} and {c.max():.3g} cannot be FLOP",
+            name="flops",
+            remedy="State the unit, such as --unit flops=pf-days or --unit flops=1e18 (in Python: units=).",
+        )
+    if ratio is None or len(draft.given) != 2:
         return
     too_small = ratio < 1e-6 if "params" in draft.given else ratio > 1e9
     if too_small:
-        c = draft.frame["flops"]
         raise draft.error(
             "BS-R010",
             f"C between {c.min():.3g} and {c.max():.3g} cannot be FLOP beside the other columns: "
@@ -166,6 +187,33 @@ def question_magnitudes(draft: Draft) -> None:
             name="flops",
             remedy="State the unit, such as --unit flops=pf-days or --unit flops=1e18 (in Python: units=).",
         )
+
+
+def _in_parts(values: np.ndarray, ratio: float | None) -> bool:
+    """Whether counts have decimals and do not fit the other scale: 129912.621 thousand parameters, not parameters."""
+    return _decimals(values) and _median(values) < 1e8 and ratio is not None and not 0.1 < ratio < 1e4
+
+
+def _decimals(values: np.ndarray) -> bool:
+    values = values[np.isfinite(values)]
+    return bool((np.abs(values - np.round(values)) > 1e-9 * values.clip(1)).any())
+
+
+def _question_all_three(draft: Draft) -> None:
+    """C a hundred times off 6ND is in another unit, even where no single multiple explains it."""
+    n, d, c = (draft.frame[q].to_numpy(float) for q in QUANTITIES)
+    with np.errstate(all="ignore"):
+        ratio = _median(c / (FLOPS_PER_PARAM_TOKEN * n * d))
+    unsure = [q for q in reversed(QUANTITIES) if q not in draft.stated]
+    if not unsure or not np.isfinite(ratio) or 1 / _FAR_OFF < ratio < _FAR_OFF:
+        return
+    raise draft.error(
+        "BS-R009" if unsure[0] != "flops" else "BS-R056",
+        f"C is about {ratio:.2g} times 6ND: a column is not in parameters, tokens or FLOP",
+        name=unsure[0],
+        remedy=f"State the units with {' '.join(f'--unit {q}=' for q in unsure)} (a word such as millions, or a "
+        "number; in Python: units=).",
+    )
 
 
 def _median(values: np.ndarray) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from bayescale.errors import RunsError, nearest
@@ -20,6 +22,7 @@ from bayescale.reading.headers import (
 from bayescale.runs import COLUMNS
 
 _MOST_LISTED = 5
+_HELD_OUT = re.compile(r"val|test|heldout|eval|dev")
 
 
 def match_columns(draft: Draft) -> None:
@@ -101,19 +104,72 @@ def _as_numbers(draft: Draft, header: str, name: str) -> Numbers | None:
 def _choose(draft: Draft, name: str, found: list[tuple[Meaning, str]]) -> tuple[Meaning, str] | None:
     best = min(m.rank for m, _ in found)
     chosen = [c for c in found if c[0].rank == best]
+    if name == "params":
+        _ask_which_experts(draft, chosen, found)
     if len(chosen) == 1 or _all_equal(draft, name, chosen):
         _say_chosen(draft, name, chosen[0], [c for c in found if c is not chosen[0]])
         return chosen[0]
+    if name == "loss" and (agreed := _loss_and_perplexity(draft, chosen)):
+        return agreed
     optional = COLUMNS[name].kind == "error" or (best == WEAK and COLUMNS[name].kind == "label")
     if optional or (name == "loss" and draft.response != "loss"):
         draft.note("BS-R030", f"{_listed([h for _, h in chosen])} could each be the {name}: none was taken for it")
         return None
     raise RunsError(
-        f"{_listed([h for _, h in chosen])} could each be the column {name!r} ({COLUMNS[name].meaning})",
+        f"{_listed([h for _, h in chosen])} could each be the column {name!r} ({COLUMNS[name].meaning})"
+        + _one_in_bits(draft, name, chosen),
         code="BS-R030",
         column=chosen[0][1],
         file=draft.source,
         remedy=_flag(name, [h for _, h in chosen]),
+    )
+
+
+def _loss_and_perplexity(draft: Draft, chosen: list[tuple[Meaning, str]]) -> tuple[Meaning, str] | None:
+    """The loss of a loss and its perplexity, which is its exponential in every row."""
+    losses, others = [c for c in chosen if c[0].unit != "ppl"], [c for c in chosen if c[0].unit == "ppl"]
+    if len(losses) != 1 or len(others) != 1:
+        return None
+    loss, other = (_as_numbers(draft, h, "loss") for _, h in (losses[0], others[0]))
+    if loss is None or other is None:
+        return None
+    with np.errstate(all="ignore"):
+        same = np.allclose(np.log(other.values), loss.values, rtol=2e-2, atol=2e-2, equal_nan=True)
+    if not same:
+        return None
+    draft.note("BS-R030", f"the loss is {losses[0][1]!r}; {others[0][1]!r} is its perplexity")
+    return losses[0]
+
+
+def _one_in_bits(draft: Draft, name: str, chosen: list[tuple[Meaning, str]]) -> str:
+    """What to add where two losses differ by 1/ln 2 throughout: the same loss in bits and in nats."""
+    read = [_as_numbers(draft, h, name) for _, h in chosen[:2]]
+    if name != "loss" or len(chosen) != 2 or any(r is None for r in read):
+        return ""
+    with np.errstate(all="ignore"):
+        ratio = read[0].values / read[1].values  # pyright: ignore[reportOptionalMemberAccess]
+    if not np.allclose(np.abs(np.log(ratio)), -np.log(np.log(2)), atol=5e-3, equal_nan=True):
+        return ""
+    return ": they differ by 1/ln 2 throughout, so they are one loss, the larger in bits and the other in nats"
+
+
+def _ask_which_experts(draft: Draft, chosen: list[tuple[Meaning, str]], found: list[tuple[Meaning, str]]) -> None:
+    """Where the table holds the active parameters beside another count, N could be either: a mixture of experts."""
+    active = [h for m, h in found if m.convention == "active"]
+    # A count that leaves out embeddings is less than the active one and no rival of it.
+    others = [h for m, h in chosen if m.convention not in ("active", "non-embedding")]
+    others = others or [h for m, h in found if m.convention == "total"]
+    if not active or not others:
+        return
+    one, other = (_as_numbers(draft, h, "params") for h in (active[0], others[0]))
+    if one is None or other is None or np.allclose(one.values, other.values, rtol=0.05, atol=0, equal_nan=True):
+        return
+    raise draft.error(
+        "BS-R012",
+        f"{others[0]!r} and {active[0]!r} (active) differ: a mixture of experts, and N could be either",
+        name=None,
+        remedy=f"Laws of dense models and C = 6ND take the active ones: --column params={active[0]}; for the others "
+        f"--column params={others[0]} (in Python: columns=).",
     )
 
 
@@ -144,6 +200,19 @@ def _say_chosen(draft: Draft, name: str, chosen: tuple[Meaning, str], others: li
         draft.note("BS-R051", f"N is {chosen[1]!r}; other counts are in the table, left as they are: {listed}")
     else:
         draft.note("BS-R030", f"{name} is {chosen[1]!r}; left as they are: {_listed([h for _, h in others])}")
+
+
+def release_weak_runs(draft: Draft) -> None:
+    """A column called `experiment` or `name` is no run where models of several sizes share its labels."""
+    meaning = draft.meanings.get("run")
+    if meaning is None or meaning.rank != WEAK or "run" not in draft.frame or "params" not in draft.frame:
+        return
+    sizes = draft.frame.groupby("run", dropna=False)["params"].agg(["min", "max"])
+    if (sizes["max"] > 1.01 * sizes["min"]).any():
+        header = draft.headers.pop("run")
+        del draft.meanings["run"]
+        draft.frame = draft.frame.rename(columns={"run": header})
+        draft.note("BS-R030", f"{header!r} holds models of several sizes under one name: not taken for the run")
 
 
 def _units_row(draft: Draft) -> None:
@@ -193,6 +262,12 @@ def _require_response(draft: Draft, free: list[str]) -> None:
         draft.headers[wanted] = same[0]
         return
     like = [h for h in free if like_a_loss(h)] if wanted == "loss" else []
+    like.sort(key=lambda h: not _HELD_OUT.search(normalise(h)))  # offer a held-out loss before others
+    held_out = [h for h in like if _HELD_OUT.search(normalise(h))]
+    if len(like) == len(held_out) == 1 and _as_numbers(draft, like[0], "loss") is not None:
+        draft.headers[wanted], draft.meanings[wanted] = like[0], meaning_as(like[0], wanted)
+        draft.note("BS-R030", f"the loss is {like[0]!r}, the only held-out loss in the table")
+        return
     if like:
         raise RunsError(
             f"no column is plainly the loss; it could be {_listed(like)}",

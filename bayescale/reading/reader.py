@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bayescale.errors import UnitError, nearest
+from bayescale.errors import RunsError, UnitError, nearest
 from bayescale.law.units import loss_unit as known_loss_unit
 from bayescale.reading.cells import NotQuantities, decimal_marks, parse_number, scaled, to_labels, to_numbers, to_plain
-from bayescale.reading.checks import run_checks
+from bayescale.reading.checks import settle_missing  # noqa: F401  registers the checks of numbers
+from bayescale.reading.curves import keep_rows_per_run
 from bayescale.reading.draft import Draft, Options
+from bayescale.reading.exports import understood
 from bayescale.reading.headers import named_loss_unit
 from bayescale.reading.magnitudes import complete, repair_magnitudes
-from bayescale.reading.matching import match_columns
+from bayescale.reading.matching import match_columns, release_weak_runs
 from bayescale.reading.multiples import PF_DAY, scale_unit
+from bayescale.reading.register import run_checks
 from bayescale.reading.sources import open_table
+from bayescale.reading.tuning import summarise_learning_rates
 from bayescale.runs import COLUMNS, Runs, select
 
 _UNIT_CODES = {"params": "BS-R008", "tokens": "BS-R009", "unique_tokens": "BS-R009"}
@@ -31,6 +36,8 @@ def read_runs(
     units: Mapping[str, str | float] | None = None,
     drop_missing: bool = False,
     response: str | None = "loss",
+    rows_per_run: str | int | None = None,
+    learning_rates: str | None = None,
 ) -> Runs:
     """Read a table of training runs into canonical columns, float64, with a note for everything assumed.
 
@@ -45,6 +52,11 @@ def read_runs(
         units: scale column → "thousands", "millions", "billions", "trillions" or a number: `{"params": "millions"}`.
         drop_missing: leave out rows with a blank in a required column instead of refusing the table.
         response: the column to explain; it must be there. "loss" is also checked as a loss; None requires nothing.
+        rows_per_run: of a table of training curves: "last" keeps the end of every run, "knots" eight of its rows, a
+            number that many, evenly in the log of its tokens or steps; "all" and None keep every row, None says so.
+        learning_rates: of a table with several learning rates a cell of N and D: "best" keeps the lowest loss of a
+            cell, "surface" the minimum of a parabola in the log of the learning rate (and of the batch size, where that
+            varies too) with its standard error as `loss_se`; "all" and None keep every row, None says so.
 
     Returns:
         `Runs`. Its rows carry line numbers of a text file (the header is line 1), else positions from 1; a missing one
@@ -60,19 +72,27 @@ def read_runs(
         >>> runs.columns, runs.notes[-1].message
         (('params', 'tokens', 'flops', 'loss'), 'flops is not in the table: C = 6ND was used')
     """
-    options = Options(where, dict(columns or {}), loss_unit, dict(units or {}), drop_missing, response)
-    table = open_table(source)
-    draft = Draft(table, table.cells, options, table.cells.iloc[:, :0], list(table.notes), len(table.cells))
+    options = Options(
+        where, dict(columns or {}), loss_unit, dict(units or {}), drop_missing, response, rows_per_run, learning_rates
+    )
+    table = understood(open_table(source, options.columns))
+    draft = Draft(
+        table, table.cells, options, table.cells.iloc[:, :0], list(table.notes), table.rows_read or len(table.cells)
+    )
     run_checks(draft, "cells")
     _check_options(draft)
     draft.marks = decimal_marks({h: draft.column(h).tolist() for h in draft.cells.columns}, table.delimiter)
     match_columns(draft)
     _convert(draft)
+    release_weak_runs(draft)
     repair_magnitudes(draft)
     complete(draft)
     if where is not None:
         _filter(draft, where)
     run_checks(draft, "runs")
+    keep_rows_per_run(draft)
+    summarise_learning_rates(draft)
+    run_checks(draft, "rows")
     return _finish(draft)
 
 
@@ -89,6 +109,15 @@ def _check_options(draft: Draft) -> None:
                 remedy=f"{nearest(name, scales)} A loss takes --loss-unit.",
             )
         scale_unit(unit, name)
+    kept, tuned = options.rows_per_run, options.learning_rates
+    if kept not in (None, "all", "last", "knots") and not (str(kept).isdigit() and int(kept) > 0):
+        raise _unknown("--rows-per-run", kept, "all, last, knots or a number of rows")
+    if tuned not in (None, "all", "best", "surface"):
+        raise _unknown("--learning-rates", tuned, "all, best or surface")
+
+
+def _unknown(option: str, value: Any, known: str) -> RunsError:
+    return RunsError(f"unknown value {value!r} of {option}", code="BS-U001", remedy=f"Give {known}.")
 
 
 def _convert(draft: Draft) -> None:
@@ -168,6 +197,7 @@ def _numbers(draft: Draft, name: str, kind: str) -> np.ndarray:
             remedy=f"Convert the column to numbers, or name another with --column {name}=HEADER.",
         ) from None
     draft.unreadable[name] = {int(column.index[k]): text for k, text in found.unreadable.items()}
+    _question_spreadsheets(draft, name, column)
     if found.unreadable and np.isnan(found.values).all():
         rows = list(draft.unreadable[name])
         raise draft.error(
@@ -186,6 +216,36 @@ def _numbers(draft: Draft, name: str, kind: str) -> np.ndarray:
         draft.note(_UNIT_CODES.get(name, "BS-R056"), f"{header!r} holds multiples: {found.example!r} was read{value}")
     factor = _factor(draft, name, bool(found.stated.all()))
     return found.values if factor == 1.0 else np.where(found.stated, found.values, scaled(found.values, factor))
+
+
+_DATE = re.compile(
+    r"\d{1,2}[-/. ](jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*([-/. ]\d{2,4})?"
+    r"|(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-/. ]\d{1,4}"
+    r"|\d{4}-\d{2}-\d{2}([ t]\d{2}:\d{2}(:\d{2})?)?|\d{1,2}/\d{1,2}/\d{2,4}|#{3,}",
+    re.IGNORECASE,
+)
+_CUT = re.compile(r"\d\.\d\dE[+-]\d\d")
+
+
+def _question_spreadsheets(draft: Draft, name: str, column: Any) -> None:
+    """A spreadsheet turns numbers into dates, and exports them as it shows them: "1.00E+09"."""
+    dates = {n: t for n, t in draft.unreadable[name].items() if _DATE.fullmatch(t)}
+    if dates:
+        first = next(iter(dates))
+        raise draft.error(
+            "BS-R034",
+            f"{dates[first]!r} in row {first} is a date or a cell too narrow to show, as spreadsheets make of numbers",
+            name=name,
+            rows=list(dates),
+            remedy="Format the column as numbers in the spreadsheet, correct such cells, and export again.",
+        )
+    texts = [c.strip() for c in column.tolist() if isinstance(c, str) and c.strip()]
+    if len(texts) >= 3 and all(_CUT.fullmatch(t) for t in texts):
+        draft.note(
+            "BS-R034",
+            f"every cell of {draft.headers[name]!r} has three digits, as {texts[0]!r}: a spreadsheet exports what it "
+            "shows, not what it holds; format the column with all digits and export again",
+        )
 
 
 def _factor(draft: Draft, name: str, all_stated: bool) -> float:

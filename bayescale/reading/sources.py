@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayescale.errors import Note, RunsError
 from bayescale.reading.delimited import decode, read_delimited
+from bayescale.reading.large import read_large
 from bayescale.reading.records import read_columns, read_json, read_records
 from bayescale.reading.table import Table, make_table
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Text larger than this is not read into memory.
 MOST_BYTES = 2**30
 
+_DELIMITED = (".csv", ".tsv", ".tab", ".psv", ".txt")
 _EXPORT = "Export the table as CSV, JSON or Parquet."
 _PICKLES = (".pkl", ".pickle", ".p", ".joblib", ".pt", ".pth", ".dill")
 _PICKLE = re.compile(
@@ -46,21 +48,24 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype|html|\?xml)", re.IGNORECASE)
 
 
-def open_table(source: Any) -> Table:
+def open_table(source: Any, columns: Mapping[str, str] | None = None) -> Table:
     """A table from a path, a data frame, anything that offers the Arrow or data frame interchange, or columns.
 
-    Raises `RunsError` (BS-R037) for anything else, and for files that are missing, empty or no tables.
+    `columns` are the headers that a person named, which decide what is kept of a file too large to hold. Raises
+    `RunsError` (BS-R037) for anything else, and for files that are missing, empty or no tables.
     """
     import pandas as pd
 
     if isinstance(source, str | os.PathLike):
-        return _from_path(source)
+        return _from_path(source, dict(columns or {}))
     if isinstance(source, pd.DataFrame):
         return from_pandas(source, "DataFrame")
     if isinstance(source, Mapping):
-        return read_columns(source, "dict")
+        return _from_mapping(source)
     if isinstance(source, list | tuple) and source and all(isinstance(r, Mapping) for r in source):
         return read_records(list(source), range(1, len(source) + 1), "records")
+    if _is_dataset(source):
+        return read_columns(source.to_dict(), type(source).__name__)
     if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__"):
         return from_pandas(_interchanged(source), type(source).__name__)
     raise RunsError(
@@ -70,7 +75,26 @@ def open_table(source: Any) -> Table:
     )
 
 
-def _from_path(source: str | os.PathLike) -> Table:
+def _is_dataset(source: Any) -> bool:
+    """Whether an object is a data set of named columns that gives itself as a dict, as those of Hugging Face do."""
+    return isinstance(getattr(source, "column_names", None), list) and callable(getattr(source, "to_dict", None))
+
+
+def _from_mapping(source: Mapping[Any, Any]) -> Table:
+    splits = {str(name): part for name, part in source.items() if _is_dataset(part)}
+    if not splits or len(splits) < len(source):
+        return read_columns(source, "dict")
+    if len(splits) > 1:
+        first = next(iter(splits))
+        raise RunsError(
+            f"this is a data set of {len(splits)} splits: {', '.join(map(repr, splits))}",
+            code="BS-R037",
+            remedy=f"Give one of them, as in dataset[{first!r}].",
+        )
+    return open_table(next(iter(splits.values())))
+
+
+def _from_path(source: str | os.PathLike, columns: dict[str, str]) -> Table:
     name = os.fspath(source)
     name = os.fsdecode(name) if isinstance(name, bytes) else name
 
@@ -94,8 +118,15 @@ def _from_path(source: str | os.PathLike) -> Table:
             refuse("this is not a regular file", _EXPORT)
         if any(s in _PICKLES for s in suffixes):
             refuse("this is a pickle", pickled)
-        if path.is_file() and path.stat().st_size > MOST_BYTES:
-            refuse("the file is larger than 1 GiB", "Keep the columns and rows you need, such as each run's last row.")
+        if path.is_file() and (size := path.stat().st_size) > MOST_BYTES:
+            if suffix in _DELIMITED and suffixes and path.suffix.lower() != ".gz":
+                return read_large(path, name, suffix, columns, size)
+            raise RunsError(
+                "the file is larger than 1 GiB",
+                code="BS-R035",
+                file=name,
+                remedy="Keep the columns and rows you need, such as each run's last row, or give it as CSV.",
+            )
         content = path.read_bytes()
     except OSError as error:
         refuse(f"the file cannot be opened ({error.strerror or error})", "Check the path and its permissions.")
@@ -133,7 +164,7 @@ def _unzipped(content: bytes, name: str) -> bytes:
     if len(plain) > MOST_BYTES:
         raise RunsError(
             "the file unpacks to more than 1 GiB",
-            code="BS-R037",
+            code="BS-R035",
             file=name,
             remedy="Keep the columns and rows you need, such as each run's last row.",
         )

@@ -18,7 +18,8 @@ class Table:
     """Cells as read, before any of them has a meaning.
 
     The index of `cells` numbers the rows as a person counts them: lines of a text file (the header is line 1), else
-    positions from 1. `delimiter` is that of a text file (None otherwise); `units` is a row of units under the header.
+    positions from 1. `delimiter` is that of a text file (None otherwise); `units` is a row of units under the header;
+    `rows_read` counts the rows of a file of which only some were kept (0: all were).
     """
 
     cells: pd.DataFrame
@@ -26,6 +27,7 @@ class Table:
     notes: tuple[Note, ...] = ()
     delimiter: str | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    rows_read: int = 0
 
 
 def make_table(

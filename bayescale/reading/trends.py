@@ -28,7 +28,10 @@ def least_absolute_deviations(design: np.ndarray, y: np.ndarray, steps: int = 60
     coefficients = np.zeros(design.shape[1])
     for _ in range(steps):
         root = np.sqrt(weights)
+        before = coefficients
         coefficients, *_ = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)
+        if np.abs(coefficients - before).max(initial=0) <= 1e-10 * np.abs(coefficients).max(initial=1):
+            break
         residuals = np.abs(y - design @ coefficients)
         weights = 1 / np.maximum(residuals, 1e-6 + 1e-3 * np.median(residuals))
     return coefficients

@@ -16,7 +16,7 @@ from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
 from bayescale.posterior import Fit, finite
-from bayescale.tables.escaping import spreadsheet_text
+from bayescale.tables.escaping import inert_csv
 
 FIT_SCHEMA = "bayescale.fit/1"
 
@@ -128,13 +128,7 @@ def write_folder(
 
 def runs_table(fit: Fit) -> str:
     """The runs as they were understood, as CSV; text that a spreadsheet would take for a formula is disarmed."""
-    import pandas as pd
-
-    frame = fit.runs.frame.rename(columns=lambda c: spreadsheet_text(c))
-    for column in frame.columns:
-        if not pd.api.types.is_numeric_dtype(frame[column]):
-            frame[column] = [spreadsheet_text(v) if isinstance(v, str) else v for v in frame[column]]
-    return frame.to_csv(index_label="row", lineterminator="\n")
+    return inert_csv(fit.runs.frame, index_label="row")
 
 
 def law_document(law: Law) -> dict[str, Any]:

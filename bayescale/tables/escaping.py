@@ -5,6 +5,10 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -90,3 +94,13 @@ def spreadsheet_text(text: object) -> str:
     """Text for a CSV cell: behind an apostrophe where a spreadsheet would take it for a formula."""
     text = str(text)
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) or text.startswith(_FORMULA) else text
+
+
+def inert_csv(frame: pd.DataFrame, index_label: str | None = None) -> str:
+    """A frame as CSV: headers, names of rows and cells of text that a spreadsheet would take for formulas are inert."""
+    safe = frame.rename(columns=spreadsheet_text, index=lambda v: spreadsheet_text(v) if isinstance(v, str) else v)
+    for k, column in enumerate(safe.columns):
+        if safe.dtypes.iloc[k].kind not in "biuf":
+            cells = safe.iloc[:, k].tolist()
+            safe[column] = [spreadsheet_text(v) if isinstance(v, str) else v for v in cells]
+    return safe.to_csv(index_label=index_label, lineterminator="\n")

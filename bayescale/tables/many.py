@@ -10,6 +10,7 @@ from typing import Any
 
 from bayescale.calibration import Calibration
 from bayescale.posterior import CERTIFIED, FAILED, Batch, finite
+from bayescale.tables.escaping import inert_csv
 from bayescale.tables.text import aligned, findings_lines, headlined
 
 BATCH_SCHEMA = "bayescale.batch/1"
@@ -91,9 +92,9 @@ def write_store(batch: Batch, folder: str | os.PathLike[str], unread: Mapping[st
     """Write `status.csv`, `summary.csv` and `batch.json` beside the parts of a store."""
     folder = Path(folder)
     document = json.dumps(batch_document(batch, unread), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = {"status.csv": batch.status.to_csv(), "batch.json": document}
+    texts = {"status.csv": inert_csv(batch.status), "batch.json": document}
     if batch.names:
-        texts["summary.csv"] = batch.summary().to_csv()
+        texts["summary.csv"] = inert_csv(batch.summary())
     for name, text in texts.items():
         part = folder / f".{name}.part"
         part.write_text(text, encoding="utf-8")
