@@ -252,34 +252,31 @@ def note_smoothed_losses(draft: Draft) -> None:
 
 @check("BS-R026", "rows")
 def note_rounded_losses(draft: Draft) -> None:
-    """Losses of two decimals err by more than careful runs do."""
+    """Losses of two decimals err by more than careful runs do: each stands for all that round to it."""
     loss = draft.values("loss")
-    if (
-        draft.response != "loss"
-        or loss is None
-        or len(loss) < 8
-        or draft.loss_unit == "ppl"
-        or "loss_se" in draft.frame
-    ):
+    told = "loss_se" in draft.frame or "loss_step" in draft.frame
+    if draft.response != "loss" or loss is None or len(loss) < 8 or draft.loss_unit == "ppl" or told:
         return
     for step in (1.0, 0.1, 0.01):
         if np.allclose(loss / step, np.round(loss / step), rtol=0, atol=1e-6):
-            error = step / np.sqrt(12)
+            draft.frame["loss_step"] = step
             draft.note(
                 "BS-R026",
-                f"the losses are multiples of {step:g}: rounding alone errs by {error:.2g} (sd), "
-                f"{error / np.median(loss):.2%} of the loss; export more digits, or give that as a column loss_se",
+                f"the losses are multiples of {step:g}, {step / np.median(loss):.2%} of their size: each is taken to "
+                "stand for all that round to it (column loss_step); more digits would say more",
             )
             return
     values = np.unique(loss)
     if len(loss) >= _MANY and len(values) < _TIED * len(loss) and len(values) > 2 and draft.curves is None:
-        error = float(np.median(np.diff(values))) / np.sqrt(12)
+        step = float(np.median(np.diff(values)))
+        error = step / np.sqrt(12)
         share = error / np.median(loss)
         if share > _FELT:
             draft.note(
                 "BS-R026",
                 f"{len(loss)} rows hold only {len(values)} distinct losses, as where they were read off colours: that "
-                f"alone errs by about {error:.2g} (sd), {share:.2%} of the loss; give it as a column loss_se",
+                f"alone errs by about {error:.2g} (sd), {share:.2%} of the loss; give the step, about {step:.2g}, as a "
+                "column loss_step",
             )
 
 
