@@ -47,6 +47,7 @@ def fit(
     tie: Sequence[tuple[str, str]] = (),
     priors: Mapping[str, Prior | str] | None = None,
     priors_from: Fit | None = None,
+    min_flops: float | str | None = None,
     references: Mapping[str, Any] | None = None,
     prior_only_ok: bool = False,
     progress: bool | Progress | None = None,
@@ -80,6 +81,9 @@ def fit(
         Known values, pairs of equal parameters, and priors by name (`Normal(.35, .02)` or "normal(.35,.02)").
     priors_from
         A fit whose marginal posteriors become the priors (log-normal where positive), judged at its references.
+    min_flops
+        Leave out runs of less compute; "auto" keeps them, but lets those below a cut lie off the law by a term that
+        grows with the distance from it. The posterior averages over the cut, and the law is what holds above it.
     references
         The scales at which priors are judged, as `{"N0": 1e9}`; by default the geometric middle of the design. A refit
         on part of the runs should be given those of the first fit.
@@ -114,11 +118,23 @@ def fit(
     if priors_from is not None:
         informed = priors_of(priors_from, law) | informed
         references = {**priors_from.references, **(references or {})}
+    if min_flops is not None and min_flops != "auto":
+        runs, min_flops = runs.above(float(min_flops)), None
     budgets = tuple(float(f) for f in flops) or default_budgets(runs)
     diagnosis = doctor(runs, law, flops=flops, fix=fix, tie=tie, noise=noise)
     if not (prior_only_ok and all(f.code == "rows" for f in diagnosis.refusals)):
         require_answerable(diagnosis, runs)
-    model = build_model(law, runs, noise=noise, group=group, fix=fix, tie=tie, priors=informed, references=references)
+    model = build_model(
+        law,
+        runs,
+        noise=noise,
+        group=group,
+        fix=fix,
+        tie=tie,
+        priors=informed,
+        references=references,
+        min_flops=min_flops,
+    )
     name, sample = sampler_named(sampler)
     ladder = ESCALATION_WITH_GROUPS if model.groupings else ESCALATION
     settings = Settings(chains, draws, warmup, ladder[0][0], seed)

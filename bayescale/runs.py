@@ -176,6 +176,22 @@ class Runs:
         note = Note("BS-R052", f"kept the {int(keep.sum())} of {len(self)} rows where {expression}")
         return self.take(keep, note)
 
+    def above(self, flops: float) -> Runs:
+        """The runs of at least that much compute, with a note.
+
+        Raises `RunsError` (BS-R030) where the table tells no compute, (BS-R054) where no run is left.
+        """
+        compute = compute_of(self)
+        if compute is None:
+            raise RunsError("the table tells no compute", code="BS-R030", file=self.source, remedy="Give flops.")
+        if not (keep := compute >= flops).any():
+            raise RunsError(
+                f"no run has {flops:.4g} FLOP or more", code="BS-R054", file=self.source, remedy="Ask for fewer."
+            )
+        return self.take(
+            keep, Note("BS-R052", f"kept the {int(keep.sum())} of {len(self)} runs from {flops:.4g} FLOP on")
+        )
+
     def with_columns(self, columns: Mapping[str, Any], note: Note | None = None) -> Runs:
         """The same runs with columns added or replaced."""
         notes = (*self.notes, note) if note else self.notes

@@ -110,6 +110,7 @@ def _refitted(fit: Fit, noise: str, group: Sequence[str], seed: int) -> tuple[Fi
             tie=[(first, second) for first, second in options["tie"] if not own(first) and not own(second)],
             priors={k: v for k, v in options["priors"].items() if not own(k)},
             references=fit.references,
+            min_flops=options.get("min_flops"),
             progress=False,
         )
     return batch["refit"], batch.converged

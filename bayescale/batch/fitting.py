@@ -43,6 +43,7 @@ def fit_many(
     fix: Mapping[str, float] | None = None,
     tie: Sequence[tuple[str, str]] = (),
     priors: Mapping[str, Prior | str] | None = None,
+    min_flops: str | None = None,
     references: Mapping[str, Any] | None = None,
     precision: str = "float64",
     workers: int | None = None,
@@ -68,7 +69,7 @@ def fit_many(
         By name, or a sequence: `Runs`, or whatever `read_runs` takes.
     seed
         A table's draws depend on the seed, its own numbers and the options: not on its name, nor on the other tables.
-    noise, group, prob, flops, fix, tie, priors, references
+    noise, group, prob, flops, fix, tie, priors, min_flops, references
         As in `fit`, the same for every table.
     precision
         "float64", or "float32" for the first rung: faster on a GPU. A table whose noise is below 1e-3 is sampled again
@@ -110,7 +111,15 @@ def fit_many(
         raise LawError(f"precision {precision!r} is neither float64 nor float32", code="BS-U001")
     named = names_of(tables)
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
-    options = dict(noise=noise, group=group, fix=fix, tie=tuple(tie), priors=informed, references=references)
+    options = dict(
+        noise=noise,
+        group=group,
+        fix=fix,
+        tie=tuple(tie),
+        priors=informed,
+        references=references,
+        min_flops=min_flops,
+    )
     kept = Store(store) if store is not None else None
     interrupted = False
     with progress_bar(progress, f"{law.spec} on {len(named)} tables") as report:

@@ -21,6 +21,7 @@ from bayescale.cli.options import (
     LawName,
     LearningRates,
     LossUnit,
+    MinFlops,
     Noise,
     Priors,
     Prob,
@@ -32,7 +33,7 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, number, numbers, pairs, read_for, read_source, reading
+from bayescale.cli.values import budgets_of, least_flops, number, numbers, pairs, read_for, read_source, reading
 from bayescale.errors import NotConverged
 
 app = typer.Typer(
@@ -66,6 +67,7 @@ def fit(
     seed: Seed = 0,
     prob: Prob = 0.9,
     flops: Flops = None,
+    min_flops: MinFlops = None,
     where: Where = None,
     drop_missing: DropMissing = False,
     loss_unit: LossUnit = None,
@@ -116,6 +118,7 @@ def fit(
                 draws=draws,
                 prob=prob,
                 flops=budgets_of(flops),
+                min_flops=least_flops(min_flops),
                 fix=numbers("--fix", fix),
                 tie=list(pairs("--tie", tie).items()),
                 priors=pairs("--prior", prior),

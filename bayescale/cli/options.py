@@ -27,6 +27,12 @@ LearningRates = Annotated[
         help="Of a sweep: all, best (the lowest loss of every N and D), or surface (the minimum of a fitted parabola).",
     ),
 ]
+MinFlops = Annotated[
+    str | None,
+    typer.Option(
+        "--min-flops", help="Leave out smaller runs; auto: below a cut, averaged over, they may lie off the law."
+    ),
+]
 Flops = Annotated[list[str] | None, typer.Option("--flops", help="A budget in FLOP; may be repeated.")]
 Prob = Annotated[float, typer.Option("--prob", help="Probability of the intervals.")]
 Draws = Annotated[

@@ -84,6 +84,11 @@ def read_source(source: str, **reading: Any) -> Runs:
     return read_runs(source, **reading)
 
 
+def least_flops(text: str | None) -> float | str | None:
+    """The value of `--min-flops`: an amount of compute, "auto" or nothing."""
+    return text if text in (None, "auto") else number("--min-flops", text)
+
+
 def budgets_of(flops: Sequence[str] | None) -> tuple[float, ...]:
     """The budgets of a repeated `--flops`."""
     return tuple(number("--flops", f) for f in flops or ())

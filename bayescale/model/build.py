@@ -14,7 +14,16 @@ from bayescale.laws import find_law
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, make_groupings
-from bayescale.model.observing import RANGE, Observing, interval_data, notes_on, observing_data, observing_of
+from bayescale.model.observing import (
+    CUT,
+    EXCESS,
+    RANGE,
+    Observing,
+    interval_data,
+    notes_on,
+    observing_data,
+    observing_of,
+)
 from bayescale.noise import LINKS, noise_named
 from bayescale.runs import Runs
 
@@ -72,12 +81,14 @@ def build_model(
     tie: Iterable[tuple[str, str]] = (),
     priors: Mapping[str, Prior] | None = None,
     references: Mapping[str, Any] | None = None,
+    min_flops: str | None = None,
     rows: int | None = None,
 ) -> Model:
     """Bind a law and a noise to a table of runs.
 
     `group`, `fix`, `tie` and `priors` are as in `fit`; `references` overrides the scales at which priors are judged
-    (by default the geometric middle of the design, to one digit); `rows` pads to more rows than the table has.
+    (by default the geometric middle of the design, to one digit); `min_flops="auto"` lets rows below a cut in compute
+    lie off the law; `rows` pads to more rows than the table has.
 
     Raises `LawError` for names the law does not have or a law that takes no table, `RunsError` for missing columns.
     """
@@ -107,8 +118,12 @@ def build_model(
         if r.name in noises
         for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)))
     ]
-    seen = observing_of(law, runs, groupings, any(n.grows for n in noises.values()))
-    rows_of = [*(g.parameter for g in seen.growth), *([RANGE] if seen.serial else [])]
+    seen = observing_of(law, runs, groupings, any(n.grows for n in noises.values()), min_flops == "auto")
+    rows_of = [
+        *(g.parameter for g in seen.growth),
+        *([RANGE] if seen.serial else []),
+        *([EXCESS, CUT] if seen.excess else []),
+    ]
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in rows_of]
     extra += [_spread(i) for i in intercepts if i.grouping.fixed is None]
     coordinates = make_coordinates(
@@ -138,6 +153,7 @@ def build_model(
         "fix": dict(fix or {}),
         "tie": [list(t) for t in tie],
         "priors": {k: str(v) for k, v in (priors or {}).items()},
+        "min_flops": min_flops,
     }
     return Model(law, runs, noise, structure, refs, data, groupings, options, notes)
 

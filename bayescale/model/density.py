@@ -11,7 +11,7 @@ import numpy as np
 from bayescale.law import Law, Prior, Response, argument_names
 from bayescale.model.coordinates import Coordinates
 from bayescale.model.grouping import Grouping
-from bayescale.model.observing import Observing, correlation, innovations, interval_log_density
+from bayescale.model.observing import Observing, correlation, excess_of, innovations, interval_log_density
 from bayescale.model.powers import with_logs
 from bayescale.model.programs import load_numpyro
 from bayescale.noise import LINKS, Noise
@@ -238,10 +238,19 @@ class Structure:
 
     def locations(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response):
         """The centre of every row on the link scale: the law's mean plus the intercepts of its groups."""
-        location = LINKS[response.support].forward(self.means(values, data, response))
+        location = self.curve(values, data, response)
         for i in self.intercepts:
             if i.response == response.name:
                 location = location + i.effects(sites)[data["levels"][i.grouping.column]]
+        return location
+
+    def curve(self, values: Mapping[str, Any], data, response: Response):
+        """The law at every row on the link scale, with the excess of rows below a cut in compute."""
+        import jax.numpy as jnp
+
+        location = LINKS[response.support].forward(self.means(values, data, response))
+        if self.observing.excess:
+            location = location + excess_of(values, data["below"], self.suffix(response.name), jnp)
         return location
 
     def row_log_density(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response, smooth):

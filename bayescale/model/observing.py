@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import LawError, Note, RunsError
-from bayescale.law import Input, Law, LogNormal, Normal, Parameter
+from bayescale.law import Input, Law, LogNormal, Normal, Parameter, Uniform
 from bayescale.model.grouping import Grouping
 from bayescale.noise import LINKS
-from bayescale.runs import Runs
+from bayescale.runs import Runs, compute_of
 
 #: Growth of the scale never exceeds this factor, either way.
 MOST_GROWTH = 10.0
@@ -31,6 +31,14 @@ FEWEST_CHECKPOINTS = 3.0
 RANGE = Parameter(
     "ell", LogNormal(float(np.log(0.1)), 2.0), "range of the checkpoints' correlation in log tokens", symbol=r"\ell"
 )
+
+
+#: Below a cut in compute rows may lie off the law, by this much of the loss an e-fold; the cut is where it may be.
+EXCESS = Parameter("excess", Normal(0.0, 0.01), "what log loss exceeds the law by below the cut, an e-fold of compute")
+CUT = Parameter("cut", Uniform(0.0, 1.0), "place of the cut between the least compute and that of 60 % of the rows")
+#: The bend at the cut, in log compute: sharp beside the distance between budgets.
+_BEND = 0.2
+_MOST_BELOW = 0.6
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Observing:
 
     `error`: the response has standard errors. `moved`: columns with standard errors, and which of the law's log inputs
     each moves. `growth`: slopes of the noise's log scale. `nodes`: how many the intervals take, 0 where every row is
-    exact. `serial`: the checkpoints of a run are correlated.
+    exact. `serial`: the checkpoints of a run are correlated. `excess`: below a cut in compute rows may lie off the law.
     """
 
     error: bool = False
@@ -80,11 +88,12 @@ class Observing:
     growth: tuple[Growth, ...] = ()
     nodes: int = 0
     serial: bool = False
+    excess: bool = False
 
     @property
     def key(self) -> tuple:
         """What a compiled program depends on."""
-        return (self.error, self.moved, tuple(g.weights for g in self.growth), self.nodes, self.serial)
+        return (self.error, self.moved, tuple(g.weights for g in self.growth), self.nodes, self.serial, self.excess)
 
     def growth_factor(self, values: Mapping[str, Any], logs: Mapping[str, Any], suffix: str, m: Any) -> Any:
         """What the noise's scale is multiplied by at rows of these log inputs, less those of the references.
@@ -98,7 +107,7 @@ class Observing:
         return m.exp(most * m.tanh(slope / most)) if self.growth else 1.0
 
 
-def observing_of(law: Law, runs: Runs, groupings: Sequence[Grouping], growth: bool) -> Observing:
+def observing_of(law: Law, runs: Runs, groupings: Sequence[Grouping], growth: bool, excess: bool) -> Observing:
     """What a table adds to the noise of a law; nothing where the law has a likelihood of its own."""
     if law.likelihood is not None:
         return Observing()
@@ -111,6 +120,7 @@ def observing_of(law: Law, runs: Runs, groupings: Sequence[Grouping], growth: bo
         growth=growths_of(law) if growth else (),
         nodes=BOUNDED_NODES if one_sided else ROUNDED_NODES if rounded else 0,
         serial=_has_checkpoints(runs, groupings),
+        excess=excess,
     )
 
 
@@ -132,6 +142,8 @@ def notes_on(o: Observing, law: Law, runs: Runs) -> tuple[Note, ...]:
                     f"{count} of {len(runs)} runs were not tuned: the law may lie below their losses",
                 )
             )
+    if o.excess:
+        notes.append(Note("BS-R062", "below a cut in compute, averaged over, rows may lie off the law (excess)"))
     if o.moved:
         columns = ", ".join(column for column, _ in o.moved)
         notes.append(Note("BS-R060", f"errors of {columns} count by the slope of the law along them"))
@@ -178,7 +190,36 @@ def observing_data(o: Observing, runs: Runs, groupings: Sequence[Grouping]) -> d
     if o.serial:
         previous, gap = _neighbours(runs, next(g for g in groupings if g.kind == "run"))
         data["serial"] = {"previous": previous, "gap": gap}
+    if o.excess:
+        log_flops = _log_flops(runs)
+        ends = np.quantile(log_flops, [0.0, _MOST_BELOW])
+        data["below"] = {
+            "log_flops": log_flops,
+            "low": np.full(len(runs), ends[0]),
+            "high": np.full(len(runs), ends[1]),
+        }
     return data
+
+
+def _log_flops(runs: Runs) -> np.ndarray:
+    flops = compute_of(runs)
+    if flops is None:
+        raise RunsError(
+            "a cut in compute needs the compute of every run, and the table tells neither C nor N and D",
+            code="BS-R030",
+            file=runs.source,
+            remedy="Leave out --min-flops.",
+        )
+    return np.log(flops)
+
+
+def excess_of(values: Mapping[str, Any], below: Mapping[str, Any], suffix: str, m: Any) -> Any:
+    """What rows exceed the law by on the link scale: nothing above the cut, linear in log compute below.
+
+    `m` is the module that computes it, NumPy or JAX's.
+    """
+    cut = below["low"] + values[f"{CUT.name}{suffix}"] * (below["high"] - below["low"])
+    return values[f"{EXCESS.name}{suffix}"] * _BEND * m.logaddexp(0.0, (cut - below["log_flops"]) / _BEND)
 
 
 def _relative_error(runs: Runs, column: str) -> np.ndarray:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bayescale.model import Model, compiled, double_precision
-from bayescale.model.observing import correlation
-from bayescale.noise import LINKS, Noise
+from bayescale.model.observing import EXCESS, correlation
+from bayescale.noise import Noise
 
 #: Steps of the search for the mode; it starts at the posterior's mean, so few are used.
 _STEPS = 60
@@ -201,7 +201,7 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
         return None
     structure, response = model.structure, model.law.responses[0]
     rows = len(model.runs)
-    own = {p.name for p in (*model.law.coordinates(), *model.law.parameters)}
+    own = {p.name for p in (*model.law.coordinates(), *model.law.parameters, EXCESS)}
     slots = [s for s in structure.coordinates.slots if s.parameter.name in own]
     if not slots:
         return None
@@ -242,12 +242,11 @@ def _program(model: Model, positions: np.ndarray, middle: np.ndarray, tables: in
     """Locations on the link scale and their slopes in the law's coordinates, without effects of groups, of a stack."""
     import jax
 
-    structure, response = model.structure, model.law.responses[0]
-    link, rows = LINKS[response.support], len(model.runs)
+    structure, response, rows = model.structure, model.law.responses[0], len(model.runs)
 
     def location(own, middle, data):
         z = middle.at[positions].set(own)
-        return link.forward(structure.means(structure.values(z, data), data, response))
+        return structure.curve(structure.values(z, data), data, response)
 
     def both(own, middle, data):
         def one(x):

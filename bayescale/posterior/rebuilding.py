@@ -26,6 +26,7 @@ def model_of(fit: Fit) -> Model:
         tie=[(first, second) for first, second in options["tie"]],
         priors={name: parse_prior(text) for name, text in options.get("priors", {}).items()},
         references=fit.references,
+        min_flops=options.get("min_flops"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.model import Model
-from bayescale.model.observing import RANGE
+from bayescale.model.observing import RANGE, excess_of
 from bayescale.noise import LINKS
 
 
@@ -28,6 +28,10 @@ def replicate(
         suffix, link = model.structure.suffix(response.name), LINKS[response.support]
         noise = model.structure.noises[response.name]
         location = link.forward(mean)
+        if model.structure.observing.excess:
+            known = {k: v[take][..., None] for k, v in out["values"].items() if v.ndim == 1}
+            below = {k: v[:rows] for k, v in model.data["below"].items()}
+            location = location + excess_of(known, below, suffix, np)
         for i in model.structure.intercepts:
             if i.response == response.name:
                 location = location + out["effects"][i.site][take][..., i.grouping.index]

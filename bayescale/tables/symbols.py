@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from bayescale.law import Parameter
-from bayescale.model.observing import RANGE, growths_of
+from bayescale.model.observing import CUT, EXCESS, RANGE, growths_of
 from bayescale.narrowness.clusters import label_of
 from bayescale.noise import NOISES
 from bayescale.posterior import Fit
@@ -30,7 +30,7 @@ def named(fit: Fit, name: str) -> Named:
     if fit.law.likelihood is None:
         shape, grows = NOISES[fit.noise].shape, NOISES[fit.noise].grows
         growth = [g.parameter for g in growths_of(fit.law)] if grows else []
-        noise = {p.name: p for p in (*shape, *growth, RANGE)}
+        noise = {p.name: p for p in (*shape, *growth, RANGE, EXCESS, CUT)}
     symbol, unit, meaning = "", "", ""
     if root in known:
         p = known[root]
