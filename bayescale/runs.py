@@ -188,9 +188,8 @@ class Runs:
             raise RunsError(
                 f"no run has {flops:.4g} FLOP or more", code="BS-R054", file=self.source, remedy="Ask for fewer."
             )
-        return self.take(
-            keep, Note("BS-R052", f"kept the {int(keep.sum())} of {len(self)} runs from {flops:.4g} FLOP on")
-        )
+        message = f"kept the {int(keep.sum())} of {len(self)} runs from {flops:.4g} FLOP on"
+        return self.take(keep, Note("BS-R052", message))
 
     def with_columns(self, columns: Mapping[str, Any], note: Note | None = None) -> Runs:
         """The same runs with columns added or replaced."""

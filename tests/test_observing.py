@@ -182,17 +182,52 @@ def test_replicated_losses_are_rounded_as_the_table_is():
     np.testing.assert_allclose(made * 100, np.round(made * 100), atol=1e-9)
 
 
-def test_scales_at_new_inputs_are_those_of_the_rows():
-    """What a forecast adds to a curve is the scale the model gives a row of the same inputs."""
+def test_below_a_cut_rows_may_lie_off_the_law():
+    """The excess is linear in log compute below the cut, nothing above it, and no part of the law."""
     runs = grid()
-    batch = bs.fit_many("chinchilla", {"grid": runs}, noise="growing", group="none", progress=False)
-    fit = batch["grid"]
-    scales = noise_scales(fit, {"N": runs.values("params"), "D": runs.values("tokens")})
+    plain, cut = (bs.build_model("chinchilla", runs, group="none", min_flops=m) for m in (None, "auto"))
+    assert {"excess", "cut"} == {*cut.structure.coordinates.names} - {*plain.structure.coordinates.names}
+    flat = np.append(near(plain), [1.5, 0.2])
+    (_, _, residual), values = rows_of(cut, flat)
+    (_, _, without), _ = rows_of(plain, flat[:-2])
+    log_flops = np.log(runs.values("flops"))
+    low, high = np.quantile(log_flops, [0, 0.6])
+    at = low + values["cut"] * (high - low)
+    away = np.abs(log_flops - at) > 1.5
+    expected = values["excess"] * np.maximum(at - log_flops, 0)
+    np.testing.assert_allclose((without - residual)[away], expected[away], atol=1e-5)
+    assert (np.abs(expected[away]) > 0).any() and (expected[away] == 0).any()
+
+
+def test_runs_below_a_number_are_left_out():
+    runs = grid()
+    kept = runs.above(1e20)
+    assert (kept.values("flops") >= 1e20).all() and 0 < len(kept) < len(runs)
+    assert kept.notes[-1].code == "BS-R052"
+    with pytest.raises(bs.RunsError, match="no run has"):
+        runs.above(1e30)
+
+
+EVERYTHING = {"loss_step": np.full(12, 0.02), "undertuned": np.arange(12) % 4 == 1, "params_se": np.full(12, 1e6)}
+
+
+def test_a_saved_fit_is_rebuilt_with_what_its_rows_are(tmp_path):
+    """What a loaded fit computes from its draws is what was computed when it was made; scales are those of rows."""
     from bayescale.posterior import flat_draws, model_of
 
-    model = model_of(fit)
-    out = evaluate_draws(model, flat_draws(fit, model))
-    np.testing.assert_allclose(scales.T, out["scale"]["loss"][:, :12], rtol=1e-6)
+    runs = grid(**EVERYTHING)
+    batch = bs.fit_many("chinchilla", {"t": runs}, noise="growing", min_flops="auto", group="none", progress=False)
+    path = tmp_path / "fit.nc"
+    bs.examined(batch["t"]).save(path)
+    again = bs.load_fit(path)
+    model = model_of(again)
+    out = evaluate_draws(model, flat_draws(again, model))
+    kept = again.tree["log_likelihood"]["loss"].to_numpy().reshape(-1, len(runs))
+    np.testing.assert_allclose(out["log_likelihood"]["loss"][:, : len(runs)], kept, rtol=1e-8)
+    exact = grid()
+    own = noise_scales(again, {"N": exact.values("params"), "D": exact.values("tokens")})
+    added = out["scale"]["loss"][:, :12] ** 2 - own.T**2
+    assert (added > 0).all() and (own.std(axis=0) > 0).all()
 
 
 def test_flags_are_read_from_words():

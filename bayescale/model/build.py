@@ -15,9 +15,6 @@ from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, make_groupings
 from bayescale.model.observing import (
-    CUT,
-    EXCESS,
-    RANGE,
     Observing,
     interval_data,
     notes_on,
@@ -119,12 +116,7 @@ def build_model(
         for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)))
     ]
     seen = observing_of(law, runs, groupings, any(n.grows for n in noises.values()), min_flops == "auto")
-    rows_of = [
-        *(g.parameter for g in seen.growth),
-        *([RANGE] if seen.serial else []),
-        *([EXCESS, CUT] if seen.excess else []),
-    ]
-    extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in rows_of]
+    extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
     extra += [_spread(i) for i in intercepts if i.grouping.fixed is None]
     coordinates = make_coordinates(
         law,

@@ -91,6 +91,12 @@ class Observing:
     excess: bool = False
 
     @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is sampled for it, beside the noise's own parameters."""
+        serial, excess = (RANGE,) if self.serial else (), (EXCESS, CUT) if self.excess else ()
+        return (*(g.parameter for g in self.growth), *serial, *excess)
+
+    @property
     def key(self) -> tuple:
         """What a compiled program depends on."""
         return (self.error, self.moved, tuple(g.weights for g in self.growth), self.nodes, self.serial, self.excess)
@@ -193,11 +199,8 @@ def observing_data(o: Observing, runs: Runs, groupings: Sequence[Grouping]) -> d
     if o.excess:
         log_flops = _log_flops(runs)
         ends = np.quantile(log_flops, [0.0, _MOST_BELOW])
-        data["below"] = {
-            "log_flops": log_flops,
-            "low": np.full(len(runs), ends[0]),
-            "high": np.full(len(runs), ends[1]),
-        }
+        low, high = (np.full(len(runs), end) for end in ends)
+        data["below"] = {"log_flops": log_flops, "low": low, "high": high}
     return data
 
 
