@@ -61,4 +61,5 @@ def _flags(parameter: Any) -> str:
 def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
-    return "" if parameter.default in (None, False, [], ()) else f"`{parameter.default}`"
+    nothing = parameter.default is None or parameter.is_flag or parameter.default == []
+    return "" if nothing else f"`{parameter.default}`"

@@ -20,7 +20,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 
 
 def _cell(content: object) -> str:
-    return " ".join(str(content).split()).replace("|", r"\|")
+    return re.sub(r"[ \n]+", " ", str(content)).strip().replace("|", r"\|")
 
 
 def maths(latex: str) -> str:
