@@ -68,3 +68,16 @@ def test_ctrl_c_before_the_first_draw_is_passed_on(runs, monkeypatch):
     monkeypatch.setattr(inference, "sampler_named", lambda asked: ("nuts", stops))
     with pytest.raises(KeyboardInterrupt):
         bs.fit("chinchilla", runs, **QUICK)
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_ctrl_c_in_any_command_is_said_with_code_130(monkeypatch, capsys, json):
+    from bayescale.cli import run
+
+    def stops(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayescale.diagnostics.doctor", stops)
+    assert run(["doctor", "byte-ladder", *json]) == 130
+    captured = capsys.readouterr()
+    assert "interrupted: doctor was not finished" in captured.err and captured.out == ""
