@@ -11,11 +11,12 @@ import bayescale.inference as inference
 QUICK = dict(seed=0, group="none", progress=False)
 
 
-def require_marked(fit, draws):
+def require_marked(fit):
     assert fit.info["interrupted"] and fit.headline_source == "none"
     assert fit.verdict.lines[0].startswith("Interrupted") and fit.verdict.status == "fail"
     posterior = fit.tree["posterior"]
-    assert posterior.sizes["draw"] == draws and np.isfinite(posterior["a"]).all()
+    assert posterior.sizes["draw"] == fit.info["attempts"][-1]["draws"] >= 1000
+    assert np.isfinite(posterior["a"]).all()
     with pytest.raises(bs.NotFittedFor):
         bs.allocate(fit, [1e16])
 
@@ -41,7 +42,7 @@ def press(monkeypatch, name):
 @pytest.mark.parametrize("step", ["_assemble", "_examined"])
 def test_ctrl_c_after_sampling_keeps_the_draws(runs, monkeypatch, step):
     press(monkeypatch, step)
-    require_marked(bs.fit("chinchilla", runs, **QUICK), 1000)
+    require_marked(bs.fit("chinchilla", runs, **QUICK))
 
 
 def test_ctrl_c_while_sampling_again_keeps_the_attempt_before(runs, monkeypatch):
@@ -55,9 +56,9 @@ def test_ctrl_c_while_sampling_again_keeps_the_attempt_before(runs, monkeypatch)
         return replace(drawn, stats={**drawn.stats, "diverging": diverging})
 
     monkeypatch.setattr(inference, "sampler_named", lambda asked: (name, diverges_then_stops))
-    with pytest.warns(bs.NotConverged, match="divergen"):
+    with pytest.warns(bs.NotConverged, match="transitions diverged"):
         fit = bs.fit("chinchilla", runs, **QUICK)
-    require_marked(fit, 1000)
+    require_marked(fit)
     assert len(fit.info["attempts"]) == 1
 
 

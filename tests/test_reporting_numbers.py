@@ -128,11 +128,10 @@ def table_with(columns, header="loss", notes=()):
 
 
 def test_the_numbers_of_the_checklist_are_its_items(ladder_fit):
-    items = checklist_items(ladder_fit, kit_document(ladder_fit, hold_out=False, bootstrap=0))
+    made = kit_document(ladder_fit, hold_out=False, bootstrap=0)
+    items = checklist_items(ladder_fit, made)
     assert tuple(i.number for i in items) == NUMBERS
-    own = checklist_items(
-        ladder_fit, kit_document(ladder_fit, hold_out=False, bootstrap=0), {"2.8": "open, under Apache-2.0"}
-    )
+    own = checklist_items(ladder_fit, made, {"2.8": "open, under Apache-2.0"})
     changed = [(a.number, b.answer) for a, b in zip(items, own, strict=True) if a != b]
     assert [number for number, _ in changed] == ["2.8"] and "The authors: open, under Apache-2.0" in changed[0][1]
     with pytest.raises(bs.NotFittedFor, match=r"no item '9\.9'"):
