@@ -21,7 +21,7 @@ from bayescale.model import Model, build_model, one_blas_thread
 from bayescale.narrowness import Examination, examine, widened
 from bayescale.posterior import SCHEMA, Fit, flat_draws, flattened, headline_of, make_tree, model_of
 from bayescale.runs import Runs
-from bayescale.sampling import Draws, Progress, Settings, longer, paced, progress_bar, sampler_named
+from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
 
 #: What is tried in turn until the checks pass: a target acceptance and this many times the draws. Spreads of groups
 #: need small steps near zero: a run with a lower target would only have to be repeated.
@@ -124,8 +124,7 @@ def fit(
     settings = Settings(chains, draws, warmup, ladder[0][0], seed)
     attempts: list[dict[str, Any]] = []
     result: Fit | None = None
-    with progress_bar(progress, f"{law.spec} on {runs.source}") as bar:
-        report = paced(bar, warmup / (warmup + draws))
+    with progress_bar(progress, f"{law.spec} on {runs.source}") as report:
         drawn: Draws | None = None
         for target, factor in ladder:
             try:

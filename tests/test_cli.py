@@ -301,7 +301,6 @@ def test_ctrl_c_keeps_a_usable_partial_posterior(tmp_path, capsys, monkeypatch):
     import bayescale.inference
 
     monkeypatch.setattr(bayescale.inference, "progress_bar", interrupt_after(0.5))
-    monkeypatch.setattr(bayescale.inference, "paced", lambda report, warm_up: report)  # the sampler's own share
     out = tmp_path / "fit"
     arguments = ["fit", "byte-ladder", "--group", "none", "--draws", "4000", "--out", str(out), "--json"]
     made = document(capsys, arguments, code=130)

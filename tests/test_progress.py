@@ -1,54 +1,46 @@
-"""The time left: from the sampler's own share to that of a whole fit."""
+"""The time left of a piece of work."""
 
 import pytest
 
-from bayescale.sampling import paced
-from bayescale.sampling.progress import _AFTER, _WARM_UP, left_said
+from bayescale.sampling import Settings
+from bayescale.sampling.engine import WARM_UP_WORK
+from bayescale.sampling.progress import Timer
 
 
-def told_left(compiling, sampling, steps=20, warm_up=0.5):
-    """What is told and what is true during a fit that behaves as assumed: (time, left as told, left in truth)."""
-    now, seen = [0.0], []
-    report = paced(lambda share, doing: seen.append((now[0], share)), warm_up, clock=lambda: now[0])
-    report(0.0, "compiling")
-    now[0] = compiling
-    report(0.0, "warming up")
-    total = warm_up * _WARM_UP + (1 - warm_up)
-    for k in range(1, steps + 1):
-        share = k / steps
-        work = (min(share, warm_up) * _WARM_UP + max(0.0, share - warm_up)) / total
-        now[0] = compiling + sampling * work
-        report(share, "sampling" if share > warm_up else "warming up")
-    end = compiling + sampling + _AFTER * compiling
-    return [(t, t * (1 - share) / share, end - t) for t, share in seen if share > 0]
+def test_the_time_left_of_steady_work_is_right_and_counts_down_between_reports():
+    now = [0.0]
+    timer = Timer(lambda: now[0])
+    timer.hear(0.0)
+    assert timer.said() == ""
+    now[0] = 30.0  # compiling, not counted: the share is still 0 when the work begins
+    timer.hear(0.0)
+    for share in (0.1, 0.25, 0.5, 0.9):
+        now[0] = 30 + 200 * share
+        timer.hear(share)
+        assert timer.left() == pytest.approx(200 * (1 - share))
+    now[0] += 15
+    assert timer.left() == pytest.approx(5.0) and timer.said() == "0:05 left"
+    now[0] += 15
+    assert timer.left() == 0.0, "late, and never negative"
+    timer.hear(1.0)
+    assert timer.left() is None and timer.said() == ""
 
 
-@pytest.mark.parametrize("compiling, sampling", [(6.0, 2.0), (0.5, 60.0), (3.0, 3.0)])
-def test_the_time_left_is_right_where_the_fit_goes_as_assumed(compiling, sampling):
-    told = told_left(compiling, sampling)
-    assert len(told) == 20
-    assert all(left == pytest.approx(truth, rel=1e-9) for _, left, truth in told)
+def test_work_that_is_done_again_is_timed_anew():
+    now = [0.0]
+    timer = Timer(lambda: now[0])
+    timer.hear(0.0)
+    now[0] = 10.0
+    timer.hear(1.0)
+    now[0] = 100.0
+    timer.hear(0.0)
+    assert timer.left() is None
+    now[0] = 130.0
+    timer.hear(0.25)
+    assert timer.said() == "1:30 left"
 
 
-def test_nothing_is_told_before_anything_is_known_and_sampling_again_starts_anew():
-    now, seen = [0.0], []
-    report = paced(lambda share, doing: seen.append(share), 0.5, clock=lambda: now[0])
-    for time, share, doing in (
-        (0.0, 0.0, "compiling"),
-        (2.0, 0.0, "warming up"),
-        (4.0, 1.0, "sampling"),
-        (4.0, 1.0, "checking"),
-        (5.0, 0.0, "compiling"),
-        (5.5, 0.5, "warming up"),
-        (9.0, 1.0, "checking"),
-        (11.0, 1.0, "examining the intervals"),
-    ):
-        now[0] = time
-        report(share, doing)
-    assert seen[0] == seen[1] == seen[4] == 0.0
-    assert 0 < seen[2] < seen[3] + 1e-9 < 1 and 0 < seen[5] < seen[6] < seen[7] < 1
-
-
-def test_the_time_left_as_it_is_written():
-    assert left_said(0.5, 0.5) == "" and left_said(60.0, 0.0) == "" and left_said(60.0, 1.0) == "nearly done"
-    assert left_said(30.0, 0.25) == "1:30 left" and left_said(10.0, 0.9) == "0:01 left"
+def test_draws_of_the_warm_up_are_more_work():
+    settings = Settings(draws=1000, warmup=500)
+    assert settings.work(500) == 500 * WARM_UP_WORK and settings.work(1500) == settings.work(500) + 1000
+    assert settings.work(0) == 0

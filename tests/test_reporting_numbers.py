@@ -119,11 +119,11 @@ def test_without_curves_the_envelope_says_what_it_needs(ladder_fit, training_cur
         envelope_minima(Runs(frame.reset_index(drop=True), "less"), ladder_fit)
 
 
-def table_with(columns, header="loss", notes=()):
+def table_with(columns, header="loss", notes=(), renamed={}):  # noqa: B006 (never changed)
     """What the checklist looks at of a fit of four runs with these columns besides the usual ones."""
     frame = pd.DataFrame({"params": [1e6, 2e6, 4e6, 8e6], "tokens": 1e8, "loss": [3.0, 2.9, 2.8, 2.7], **columns})
-    runs = Runs(frame, "table", column_map={"loss": header})
-    info = {"loss_unit": "nats/token", "runs": {"assumptions": list(notes), "source": "table"}}
+    runs = Runs(frame, "table", column_map={"loss": header, **renamed})
+    info = {"loss_unit": "nats/token", "runs": {"assumptions": [*runs.assumptions, *notes], "source": "table"}}
     return SimpleNamespace(runs=runs, law=bs.find_law("chinchilla"), info=info)
 
 
@@ -149,5 +149,8 @@ def test_the_checklist_reads_columns_and_headers_and_makes_nothing_up():
     told = table_with({"dataset": ["c4", "c4", "pile", "pile"], "eval_set": "c4", "task": "translation"})
     assert _described(told, _columns_like(told, checklist._DATA)) == "Recorded in the table: dataset: c4, pile"
     assert _evaluated_on(told).endswith("eval_set: c4") and _domain(told).endswith("task: translation")
+    renamed = table_with({"recipe": ["c4", "c4", "rw", "rw"]}, renamed={"recipe": "dataset"})
+    assert _described(renamed, _columns_like(renamed, checklist._DATA)).endswith("dataset: c4, rw")
+    assert _domain(table_with({"loss_of_programming_languages": 2.0})).startswith("models of sequences")
     many = table_with({"corpus": [f"corpus {k}" for k in range(4)], "hparams": ["a", "b", "a", "b"]})
     assert _described(many, _columns_like(many, checklist._TRAINING)).endswith("hparams: a, b")

@@ -34,6 +34,8 @@ _SHAPE = (
     *("width", "depth", "heads", "head", "layers", "context", "vocab", "experts", "hidden", "ffn", "aspect"),
     *("d_model", "n_layer", "n_layers", "n_head", "n_heads", "seq_len", "sequence_length", "vocab_size"),
 )
+#: Words that mean something else inside a longer name.
+_LOOSE = frozenset({*_DATA, *_EVALUATION, *_DOMAIN})
 #: Words of a header that tell that a column is a loss, and not on which data.
 _LOSS_WORDS = frozenset(
     "loss losses val valid validation eval evaluation test final last held out heldout ce nll xent cross entropy ppl "
@@ -139,27 +141,40 @@ def _range(fit: Fit, column: str) -> str | None:
     return f"{written(float(values.min()))} to {written(float(values.max()))} ({distinct} distinct)"
 
 
+def _headers(fit: Fit) -> dict[str, str]:
+    """The header of every column that was renamed when the table was read, as the notes say."""
+    (said,) = [a for a in fit.info["runs"]["assumptions"] if a.startswith("columns: ")][:1] or [""]
+    return {name: header for name, _, header in re.findall(r"(\w+) = (['\"])(.*?)\2", said)}
+
+
 def _columns_like(fit: Fit, words: Sequence[str]) -> list[str]:
-    return [c for c in fit.runs.columns if any(w == c.lower() or w in c.lower().split("_") for w in words)]
+    """The columns whose name has one of the words, or whose header is one."""
+    headers = _headers(fit)
+    return [
+        c
+        for c in fit.runs.columns
+        if headers.get(c, c).lower() in words or set(words) & set(c.lower().split("_")) - {c.lower()} - _LOOSE
+    ]
 
 
 def _described(fit: Fit, columns: Sequence[str]) -> str | None:
     """What columns hold, and whether they change with model size."""
-    parts = []
+    parts, headers = [], _headers(fit)
     for c in columns:
         try:
             x = fit.runs.values(c)
         except RunsError:
-            kinds = fit.runs.labels(c)[1]
+            kinds, c = fit.runs.labels(c)[1], headers.get(c, c)
             parts.append(f"{c}: {', '.join(kinds)}" if len(kinds) <= _SPELT else f"{c}: {len(kinds)} kinds")
             continue
+        c = headers.get(c, c)
         x = x[np.isfinite(x)]
         if len(x) < len(fit.runs) or not len(x):
             continue
         if np.ptp(x) == 0:
-            parts.append(f"{c}: {x[0]:.3g} in all runs")
+            parts.append(f"{c}: {x[0]:.4g} in all runs")
             continue
-        told = f"{c}: {x.min():.3g} to {x.max():.3g}"
+        told = f"{c}: {x.min():.4g} to {x.max():.4g}"
         if fit.runs.has("params") and np.ptp(fit.runs.values("params")) > 0:
             rank = _rank_correlation(x, fit.runs.values("params"))
             told += f", rank correlation with N {rank:.2f}"
@@ -218,7 +233,7 @@ def _evaluated_on(fit: Fit) -> str | None:
     """What the table tells of the data that the response was measured on: a column, or words of the header."""
     if told := _described(fit, _columns_like(fit, _EVALUATION)):
         return told
-    header = fit.runs.column_map.get(fit.law.responses[0].source, "")
+    header = _headers(fit).get(fit.law.responses[0].source, "")
     words = re.findall(r"[a-z]+[0-9]*", header.lower())
     if {"train", "training"} & set(words):
         return f"the training data, by the header {header}"

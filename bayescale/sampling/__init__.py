@@ -2,7 +2,7 @@
 
 from bayescale.sampling.engine import SAMPLERS, Draws, Progress, Sampler, Settings, longer, sampler_named
 from bayescale.sampling.nuts import Kernel
-from bayescale.sampling.progress import paced, progress_bar
+from bayescale.sampling.progress import progress_bar
 from bayescale.sampling.start import Start, find_start
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Start",
     "find_start",
     "longer",
-    "paced",
     "progress_bar",
     "sampler_named",
 ]

@@ -10,13 +10,6 @@ from importlib.util import find_spec
 
 from bayescale.sampling.engine import Progress
 
-#: A draw of the warm-up takes about as long as this many later ones: its first trajectories are long.
-_WARM_UP = 3.5
-#: What comes after sampling takes about this many times as long as compiling: it compiles programs of its own.
-_AFTER = 1.1
-#: The part of that which is left when the checks are done and the intervals are examined.
-_EXAMINING = 0.6
-
 
 def wanted() -> bool:
     """Whether anybody is looking: standard error is a terminal, or this is a Jupyter kernel that can draw a bar."""
@@ -25,7 +18,10 @@ def wanted() -> bool:
 
 @contextmanager
 def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progress]:
-    """A reporter of progress: the caller's own, a bar with the time left, or one that is silent."""
+    """A reporter of progress: the caller's own, a bar with the time left, or one that is silent.
+
+    The time left is that of the work whose share is reported, and begins anew where the share goes back to 0.
+    """
     if callable(progress):
         yield progress
         return
@@ -36,13 +32,13 @@ def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progr
     from rich.progress import BarColumn, Progress as Bar, ProgressColumn, Task, TextColumn, TimeElapsedColumn
     from rich.text import Text
 
-    class TimeLeft(ProgressColumn):
-        """The time left if the rest takes as long for its share as what is done did."""
+    timer = Timer()
 
-        max_refresh = 0.5
+    class TimeLeft(ProgressColumn):
+        """What the timer says, asked at every refresh: it counts down between two reports."""
 
         def render(self, task: Task) -> Text:
-            return Text(left_said(task.elapsed or 0.0, task.completed), style="progress.remaining")
+            return Text(timer.said(), style="progress.remaining")
 
     columns = (
         TextColumn("{task.description}"),
@@ -55,48 +51,35 @@ def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progr
         task = bar.add_task(title, total=1.0)
 
         def report(share: float, doing: str) -> None:
+            timer.hear(share)
             bar.update(task, completed=share, description=f"{title}: {doing}")
 
         yield report
 
 
-def left_said(elapsed: float, share: float) -> str:
-    """The time left after some seconds at a share of the work, in minutes and seconds; empty while it is unknown."""
-    if share <= 0 or elapsed < 1:
-        return ""
-    if share >= 1:
-        return "nearly done"
-    seconds = round(elapsed * (1 - share) / share)
-    return f"{seconds // 60}:{seconds % 60:02d} left"
+class Timer:
+    """The time that is left of a piece of work, from the share of it that is done."""
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.began, self.share, self.end = clock(), 0.0, None
 
-def paced(report: Progress, warm_up: float, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Progress of a whole fit, by time, from what its sampler and the steps after it report.
+    def hear(self, share: float) -> None:
+        """Take note of a share: at 0 the work begins, and what is done by then is not counted."""
+        now = self.clock()
+        if share < self.share or share <= 0:
+            self.began = now
+        elif share > self.share:
+            self.end = now + (now - self.began) * (1 - share) / share
+        self.share = share
 
-    `warm_up` is the share of the draws that are warm-up. A sampler tells only how far it is itself; what compiling took
-    tells what the checks after it will, and draws of the warm-up are slower than those after it. Sampling again puts
-    the share back.
-    """
-    origin = clock()
-    began, sampling, compiling = origin, None, 0.0
-    total = warm_up * _WARM_UP + (1 - warm_up)
+    def left(self) -> float | None:
+        """Seconds left, or None while or once there is nothing to tell."""
+        if not 0 < self.share < 1 or self.end is None:
+            return None
+        return max(0.0, self.end - self.clock())
 
-    def told(share: float, doing: str) -> None:
-        nonlocal began, sampling, compiling
-        now = clock()
-        left: float | None = 0.0
-        if doing == "compiling":
-            began, sampling, left = now, None, None
-        elif doing in ("warming up", "sampling"):
-            if sampling is None:
-                sampling, compiling = now, max(compiling, now - began)
-            done = (min(share, warm_up) * _WARM_UP + max(0.0, share - warm_up)) / total
-            left = (now - sampling) * (1 - done) / done if done > 0 else None
-        if left is None:  # nothing is known yet
-            report(0.0, doing)
-            return
-        after = _AFTER * compiling * (_EXAMINING if doing == "examining the intervals" else 1.0)
-        elapsed = max(now - origin, 1e-9)
-        report(elapsed / (elapsed + left + after), doing)
-
-    return told
+    def said(self) -> str:
+        """The time left in minutes and seconds."""
+        left = self.left()
+        return "" if left is None else f"{round(left) // 60}:{round(left) % 60:02d} left"
