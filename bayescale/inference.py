@@ -143,14 +143,23 @@ def fit(
     with progress_bar(progress, f"{law.spec} on {runs.source}") as report:
         drawn: Draws | None = None
         for target, factor in ladder:
-            drawn = sample(
-                model, longer(settings, target, factor), start=drawn.start if drawn else None, progress=report
-            )
+            try:
+                drawn = sample(
+                    model, longer(settings, target, factor), start=drawn.start if drawn else None, progress=report
+                )
+            except KeyboardInterrupt:
+                if drawn is None:
+                    raise  # before the first draw that could be kept
+                result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name)
+                break
             report(1.0, "checking")
             if drawn.stats["diverging"].any() and (target, factor) != ladder[-1] and not drawn.interrupted:
                 failed = ["divergences"]  # to be repeated whatever the other checks say
             else:
-                result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name)
+                try:
+                    result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name)
+                except KeyboardInterrupt:
+                    result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name)
                 failed = [f.code for f in result.checks if f.status == "fail"]
             attempts.append(
                 {
@@ -162,12 +171,16 @@ def fit(
                     "failed": failed,
                 }
             )
-            if not failed or drawn.interrupted:
+            if not failed or (result is not None and result.info["interrupted"]):
                 break
         assert result is not None and drawn is not None
-        if result.converged and not drawn.interrupted:
+        if result.converged and not result.info["interrupted"]:
             report(1.0, "examining the intervals")
-            result = _examined(model, drawn.flat, result)
+            try:
+                result = _examined(model, drawn.flat, result)
+            except KeyboardInterrupt:
+                marked = result.with_info(interrupted=True)
+                result = _checked(marked, budgets, diagnosis.findings, result.checks)
     seconds = {k: float(sum(a["seconds"][k] for a in attempts)) for k in ("compile", "sample")}
     seconds["total"] = time.perf_counter() - began
     result = result.with_info(attempts=attempts, seconds={"read": None, **seconds})
@@ -259,6 +272,11 @@ def _assemble(
     info = fit_info(model, design, prob=prob, sampler=sampler, settings=settings)
     result = Fit(tree, model.law, {**info, "interrupted": drawn.interrupted, "modes": drawn.start.modes.tolist()})
     return _checked(result, budgets, design)
+
+
+def _cut_short(model: Model, drawn: Draws, *about: Any) -> Fit:
+    """The Fit of the last draws there are, marked as interrupted: Ctrl-C came after them."""
+    return _assemble(model, replace(drawn, interrupted=True), *about)
 
 
 def _checked(

@@ -8,6 +8,7 @@ import typer
 
 from bayescale.cli.options import FitPath, Json
 from bayescale.cli.printing import print_document, say
+from bayescale.cli.values import pairs
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -23,6 +24,10 @@ def report(
     hold_out: Annotated[
         bool, typer.Option("--hold-out/--no-hold-out", help="Refit without the largest runs and forecast them.")
     ] = True,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option("--answer", help="Your answer to an item of the checklist: '2.8=open, at ...'; may be repeated."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """From a fit to a paper: tables, figures, methods, checklist and manifest in one folder."""
@@ -31,7 +36,14 @@ def report(
     from bayescale.reporting.kit import report as write_report
 
     result = load_fit(fit)
-    made = write_report(result, out, force=force, hold_out=hold_out, progress=False if json else None)
+    made = write_report(
+        result,
+        out,
+        force=force,
+        hold_out=hold_out,
+        answers=pairs("--answer", answer),
+        progress=False if json else None,
+    )
     if json:
         print_document(made.to_json())
     else:
@@ -46,8 +58,8 @@ def kit_lines(made) -> list[str]:
     lines = [
         f"{made.folder}: {len(made.tables)} tables and {len(made.figures)} figures",
         "open report.html, or compile report.tex",
-        f"checklist: {made.filled:.0%} answered from the fit; {len(made.questions)} left to you",
-        *(f"  {asks}?" for asks in made.questions),
+        f"checklist: {made.filled:.0%} answered; {len(made.questions)} left to you (--answer NUMBER=TEXT)",
+        *(f"  {number} {asks}?" for number, asks in zip(made.items, made.questions, strict=True)),
     ]
     return lines + [f"left out: {name.replace('_', ' ')}: {why}" for name, why in made.left_out.items()]
 

@@ -235,7 +235,7 @@ class Law:
 
     @property
     def spec(self) -> str:
-        """The name with its options, as the command line takes it: `bnsl:breaks=2`."""
+        """The name with its options, as the command line takes them."""
         options = ",".join(f"{k}={v}" for k, v in self.options.items())
         return f"{self.name}:{options}" if options else self.name
 

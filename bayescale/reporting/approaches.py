@@ -1,4 +1,4 @@
-"""The exponents by the ways that the field knows: IsoFLOP minima, the parametric least-squares fit, the posterior."""
+"""The exponents by the ways that the field knows: minima of curves and of budgets, least squares, the posterior."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bayescale.baseline import least_squares
 from bayescale.errors import BayescaleError, NotFittedFor
 from bayescale.model import isoflop_levels
 from bayescale.posterior import Fit
+from bayescale.reporting.envelope import envelope_minima
 from bayescale.runs import Runs, compute_of
 
 #: Runs belong to a budget when their compute is within this factor of the budget's median.
@@ -24,12 +25,15 @@ def approaches_of(fit: Fit, *, bootstrap: int, seed: int, left_out: dict[str, st
 
     Each entry has approach, name, quantity, value, lower, upper, prob, kind and how many runs (and budgets) it used.
     """
-    left_out["approach_1"] = "approach 1 (minima over training curves) needs curves of runs, and is not computed"
     quantity = "a"
     entries: list[dict[str, Any]] = []
     if quantity not in fit.law.derived:
         left_out["approaches"] = f"the law {fit.law.name} has no exponent of N_opt in C of its own"
         return entries
+    try:
+        entries.append({**envelope_minima(fit.runs, fit, seed), "approach": "1"})
+    except BayescaleError as error:
+        left_out["approach_1"] = error.message
     try:
         entries.append({**isoflop_minima(fit.runs, fit, seed), "approach": "2"})
     except BayescaleError as error:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bayescale.datasets import DATASETS
-from bayescale.errors import RunsError
+from bayescale.errors import NotFittedFor, RunsError
 from bayescale.model import isoflop_levels
 from bayescale.plots.style import count_label, percent
 from bayescale.posterior import Fit
 from bayescale.reporting.cells import Column, Table, heading, text
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, compute_of
 
+#: The items in their order; S1 and on are fields of the checklist's data sheet.
+NUMBERS = tuple(
+    "1.1 1.2 1.3 1.4 1.5 2.1 2.2 2.3a 2.3b 2.3c 2.4 2.5 2.6 2.7 2.8 3.1 3.2 3.3a 3.3b 3.4 3.5 4.1 4.2 4.3 4.4 4.5 4.6 "
+    "S1 S2 S3 S4 S5 S6 S7 S8 S9 S10 S11 S12 S13 S14".split()
+)
 #: Columns that tell how runs were trained, by what they are about; a header counts if it contains one of the words.
-_TRAINING = ("lr", "learning_rate", "batch", "schedule", "warmup", "optimizer", "optimiser", "weight_decay", "beta")
-_SHAPE = ("width", "depth", "heads", "d_model", "layers", "context", "vocab")
+_TRAINING = (
+    *("lr", "batch", "schedule", "scheduler", "warmup", "decay", "cooldown", "optimizer", "optimiser", "momentum"),
+    *("learning_rate", "weight_decay", "beta", "beta1", "beta2", "dropout", "clip", "hparams", "hyperparameters"),
+)
+_DATA = ("dataset", "datasets", "corpus", "data", "mix", "mixture", "train_set", "training_set", "training_data")
+_EVALUATION = ("eval_set", "eval", "evaluation", "val_set", "test_set", "benchmark", "validation_set")
+_DOMAIN = ("domain", "task", "modality", "language", "languages")
+_SHAPE = (
+    *("width", "depth", "heads", "head", "layers", "context", "vocab", "experts", "hidden", "ffn", "aspect"),
+    *("d_model", "n_layer", "n_layers", "n_head", "n_heads", "seq_len", "sequence_length", "vocab_size"),
+)
+#: Words that mean something else inside a longer name.
+_LOOSE = frozenset({*_DATA, *_EVALUATION, *_DOMAIN})
+#: Words of a header that tell that a column is a loss, and not on which data.
+_LOSS_WORDS = frozenset(
+    "loss losses val valid validation eval evaluation test final last held out heldout ce nll xent cross entropy ppl "
+    "perplexity bpb bpc bits nats per token byte char lm mean avg average best min smoothed ema se".split()
+)
+#: Names of kinds of a column that are spelt out; more are counted.
+_SPELT = 5
 _SMOOTHED = ("smooth", "ema", "interpolated", "centered", "centred")
 
 
@@ -35,11 +59,22 @@ class Item:
         return {"number": self.number, "asks": self.asks, "answer": self.answer}
 
 
-def checklist_items(fit: Fit, document: Mapping[str, Any]) -> list[Item]:
-    """Every item with its answer."""
+def checklist_items(fit: Fit, document: Mapping[str, Any], answers: Mapping[str, str] | None = None) -> list[Item]:
+    """Every item with its answer; `answers` are the authors' own by number, and stand beside what the fit tells."""
     known = provenance_of(fit)
-    return [*_law_items(fit), *_setup_items(fit, known), *_data_items(fit, known), *_fitting_items(fit, document),
-            *_sheet_items(fit, document, known)]  # fmt: skip
+    items = [*_law_items(fit), *_setup_items(fit, known), *_data_items(fit, known), *_fitting_items(fit, document),
+             *_sheet_items(fit, document, known)]  # fmt: skip
+    answers = answers or {}
+    return [replace(i, answer=_joined(i.answer, f"The authors: {a}") if (a := answers.get(i.number)) else i.answer)
+            for i in items]  # fmt: skip
+
+
+def require_items(numbers: Iterable[str]) -> None:
+    """Raise `NotFittedFor` (BS-U001) for a number that the checklist does not have, before the work."""
+    for number in numbers:
+        if number not in NUMBERS:
+            remedy = f"Its items are {', '.join(NUMBERS)}."
+            raise NotFittedFor(f"the checklist has no item {number!r}", code="BS-U001", remedy=remedy)
 
 
 def share_filled(items: Sequence[Item]) -> float:
@@ -106,26 +141,40 @@ def _range(fit: Fit, column: str) -> str | None:
     return f"{written(float(values.min()))} to {written(float(values.max()))} ({distinct} distinct)"
 
 
+def _headers(fit: Fit) -> dict[str, str]:
+    """The header of every column that was renamed when the table was read, as the notes say."""
+    (said,) = [a for a in fit.info["runs"]["assumptions"] if a.startswith("columns: ")][:1] or [""]
+    return {name: header for name, _, header in re.findall(r"(\w+) = (['\"])(.*?)\2", said)}
+
+
 def _columns_like(fit: Fit, words: Sequence[str]) -> list[str]:
-    return [c for c in fit.runs.columns if any(w == c.lower() or w in c.lower().split("_") for w in words)]
+    """The columns whose name has one of the words, or whose header is one."""
+    headers = _headers(fit)
+    return [
+        c
+        for c in fit.runs.columns
+        if headers.get(c, c).lower() in words or set(words) & set(c.lower().split("_")) - {c.lower()} - _LOOSE
+    ]
 
 
 def _described(fit: Fit, columns: Sequence[str]) -> str | None:
     """What columns hold, and whether they change with model size."""
-    parts = []
+    parts, headers = [], _headers(fit)
     for c in columns:
         try:
             x = fit.runs.values(c)
         except RunsError:
-            parts.append(f"{c}: {len(fit.runs.labels(c)[1])} kinds")
+            kinds, c = fit.runs.labels(c)[1], headers.get(c, c)
+            parts.append(f"{c}: {', '.join(kinds)}" if len(kinds) <= _SPELT else f"{c}: {len(kinds)} kinds")
             continue
+        c = headers.get(c, c)
         x = x[np.isfinite(x)]
         if len(x) < len(fit.runs) or not len(x):
             continue
         if np.ptp(x) == 0:
-            parts.append(f"{c}: {x[0]:.3g} in all runs")
+            parts.append(f"{c}: {x[0]:.4g} in all runs")
             continue
-        told = f"{c}: {x.min():.3g} to {x.max():.3g}"
+        told = f"{c}: {x.min():.4g} to {x.max():.4g}"
         if fit.runs.has("params") and np.ptp(fit.runs.values("params")) > 0:
             rank = _rank_correlation(x, fit.runs.values("params"))
             told += f", rank correlation with N {rank:.2f}"
@@ -147,7 +196,7 @@ def _setup_items(fit: Fit, known: Mapping[str, str]) -> list[Item]:
         Item("2.1", "How many models", f"{models} runs in {about['used']} rows"),
         Item("2.2", "Which sizes", _range(fit, "params")),
         Item("2.3a", "How much data each", f"{amounts} tokens" if amounts else None),
-        Item("2.3b", "Which data", known.get("data")),
+        Item("2.3b", "Which data", known.get("data") or _described(fit, _columns_like(fit, _DATA))),
         Item("2.3c", "Is any data repeated", known.get("repeats") or _repeats(fit)),
         Item("2.4", "How N, D and C are counted", _counting(fit)),
         Item("2.5", "Code for counting", _counting_code(fit)),
@@ -178,6 +227,29 @@ def _repeats(fit: Fit) -> str | None:
         epochs = runs.values("epochs")
         return f"{epochs.min():.2g} to {epochs.max():.2g} epochs"
     return None
+
+
+def _evaluated_on(fit: Fit) -> str | None:
+    """What the table tells of the data that the response was measured on: a column, or words of the header."""
+    if told := _described(fit, _columns_like(fit, _EVALUATION)):
+        return told
+    header = _headers(fit).get(fit.law.responses[0].source, "")
+    words = re.findall(r"[a-z]+[0-9]*", header.lower())
+    if {"train", "training"} & set(words):
+        return f"the training data, by the header {header}"
+    telling = [w for w in words if w not in _LOSS_WORDS]
+    return f"as the header says: {header}" if telling else None
+
+
+def _domain(fit: Fit) -> str | None:
+    """What is modelled, where a column says so or the unit of the loss was stated, not assumed."""
+    if told := _described(fit, _columns_like(fit, _DOMAIN)):
+        return told
+    response, unit = fit.law.responses[0], fit.info["loss_unit"]
+    assumed = any("--loss-unit" in a for a in fit.info["runs"]["assumptions"])  # a note that offers the flag
+    if response.name != "loss" or assumed or "/" not in unit:
+        return None
+    return f"models of sequences of {unit.partition('/')[2]}s (loss in {unit})"
 
 
 def _counting(fit: Fit) -> str:
@@ -214,7 +286,7 @@ def _data_items(fit: Fit, known: Mapping[str, str]) -> list[Item]:
         Item("3.1", "Are checkpoints open", known.get("checkpoints")),
         Item("3.2", "Checkpoints used per model", per_run),
         Item("3.3a", "Evaluation metric", f"{fit.law.responses[0].name} in {fit.info['loss_unit']}"),
-        Item("3.3b", "Evaluation data", known.get("evaluation")),
+        Item("3.3b", "Evaluation data", known.get("evaluation") or _evaluated_on(fit)),
         Item("3.4", "Is the metric modified", f"{changed} The likelihood is of the log of the loss."
              if fit.law.responses[0].support == "positive" else changed),
         Item("3.5", "Code for that", f"bayescale {fit.info['versions'].get('bayescale')}, reading; runs.csv holds the "
@@ -267,7 +339,7 @@ def _sheet_items(fit: Fit, document: Mapping[str, Any], known: Mapping[str, str]
     boot = "; ".join(f"{e['name']}: a = {e['value']:.3f}" for e in compared)
     held = report["held_out"]
     return [
-        Item("S1", "Domain", known.get("domain")),
+        Item("S1", "Domain", known.get("domain") or _domain(fit)),
         Item("S2", "Analysis code", "open: bayescale, with the versions in fit.json"),
         Item("S3", "Metric scores of the runs", "in this folder: runs.csv"),
         Item("S4", "Purpose", purpose),

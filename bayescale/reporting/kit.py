@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bayescale.errors import FitError, NotFittedFor
 from bayescale.posterior import Fit
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
-from bayescale.reporting.checklist import Item, checklist_items, checklist_table, share_filled
+from bayescale.reporting.checklist import Item, checklist_items, checklist_table, require_items, share_filled
 from bayescale.reporting.figures import FIGURES, Drawn, draw_figures, figures_named
 from bayescale.reporting.manifest import MANIFEST, write_manifest
 from bayescale.reporting.methods import checklist_source, methods_paragraphs
@@ -27,14 +27,15 @@ from bayescale.tables import runs_table
 #: Tables that stand in the appendix.
 _APPENDIX = ("medians", "priors", "checks", "checklist")
 #: About how long each stage takes, as shares, for the bar.
-_STAGES = ("allocations", "approaches 2 and 3", "refit without the largest runs")
+_STAGES = ("allocations", "approaches 1, 2 and 3", "refit without the largest runs")
 
 
 @dataclass(frozen=True)
 class Kit:
     """A report that was written: its folder, the tables and figures in it, what was left out and why.
 
-    `filled` is the share of the checklist that was answered from the fit, `questions` what is left to the authors.
+    `filled` is the share of the checklist that is answered, `questions` what is left to the authors and `items` the
+    numbers of these questions, as `answers` takes them.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Kit:
     filled: float
     questions: tuple[str, ...]
     status: str
+    items: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """The document that the command line prints."""
@@ -53,7 +55,7 @@ class Kit:
             "tables": list(self.tables),
             "figures": list(self.figures),
             "left_out": dict(self.left_out),
-            "checklist": {"filled": self.filled, "questions": list(self.questions)},
+            "checklist": {"filled": self.filled, "questions": list(self.questions), "items": list(self.items)},
             "verdict": self.status,
         }
 
@@ -67,6 +69,7 @@ def report(
     bootstrap: int = 200,
     seed: int = 0,
     figures: Sequence[str] | None = None,
+    answers: Mapping[str, str] | None = None,
     progress: bool | Progress | None = None,
 ) -> Kit:
     """Write everything that a paper needs from a fit into a folder: tables, figures, methods, checklist, manifest.
@@ -78,11 +81,12 @@ def report(
 
     Printed intervals are the headline's: credible, or adjusted where they were widened. What the fit cannot answer is
     left out, with the reason. `hold_out` refits without the largest runs to try the extrapolation, `bootstrap` is the
-    number of resamples of the least-squares fit, `figures` the names of those wanted (by default all). `progress` is as
-    in `fit`.
+    number of resamples of the least-squares fit, `figures` the names of those wanted (by default all). `answers` are
+    yours to items of the checklist that no table tells, by their number: `{"2.8": "open, at …"}`. `progress` is as in
+    `fit`.
 
     Raises `FitError` (BS-U002) when the folder exists and `force` is not given, or is not that of a report, and
-    `NotFittedFor` for a least-squares fit.
+    `NotFittedFor` for a least-squares fit or (BS-U001) an unknown figure or item of the checklist.
 
     Example:
         >>> bs.report(fit, "paper")  # doctest: +SKIP
@@ -96,11 +100,12 @@ def report(
         )
     _require_replaceable(folder)
     figures_named(figures)
+    require_items(answers or ())
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         with progress_bar(progress, f"report of {fit.info['runs']['source']}") as tell:
-            made = _write(fit, part, folder, hold_out, bootstrap, seed, figures, _teller(tell))
+            made = _write(fit, part, folder, hold_out, bootstrap, seed, figures, answers, _teller(tell))
         part.chmod(0o755)
         _put_in_place(part, folder)
     finally:
@@ -150,13 +155,14 @@ def _write(
     bootstrap: int,
     seed: int,
     wanted: Sequence[str] | None,
+    answers: Mapping[str, str] | None,
     told: Callable[[str], None],
 ) -> Kit:
     document = kit_document(fit, hold_out=hold_out, bootstrap=bootstrap, seed=seed, told=told)
     figures, missing = draw_figures(fit, document, part / "figures", told, wanted)
     told("text")
     document["report"]["left_out"] |= missing
-    items = checklist_items(fit, document)
+    items = checklist_items(fit, document, answers)
     document["report"]["checklist"] = {"filled": share_filled(items), "items": [i.to_json() for i in items]}
     tables = [*tables_of(fit, document), checklist_table(items)]
     written = _report(fit, document, tables, figures, items)
@@ -182,6 +188,7 @@ def _write(
         share_filled(items),
         tuple(i.asks for i in items if i.answer is None),
         document["verdict"]["status"],
+        tuple(i.number for i in items if i.answer is None),
     )
 
 

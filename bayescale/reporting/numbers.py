@@ -56,7 +56,7 @@ def kit_document(
     part("sizes", lambda: _sizes(fit))
     part("medians", lambda: _medians(fit, document))
     part("stability", lambda: _stability(fit), headline=False)
-    told("approaches 2 and 3")
+    told("approaches 1, 2 and 3")
     part("approaches", lambda: approaches_of(fit, bootstrap=bootstrap, seed=seed, left_out=left_out))
     if hold_out:
         told("refit without the largest runs")

@@ -270,6 +270,11 @@ def approaches(fit: Fit, report: Mapping[str, Any]) -> Table:
     missing = [v for k, v in report["left_out"].items() if k.startswith("approach_")]
     notes = [f"Intervals hold {percent(fit.prob)}: those of resamples are bootstrap intervals, not credible ones."]
     notes += [f"Left out: {m}." for m in missing]
+    if any(e["approach"] == "1" for e in entries):
+        notes.append(
+            "Approach 1 takes a checkpoint for a run that ended there: where the learning rate had not yet come down, "
+            "its loss is too high; and the lowest of noisy curves is a lucky one."
+        )
     if any(e["approach"] == "2" for e in entries):
         notes.append(
             "Approach 2 is a diagnostic: parabolas are biased where exponents of size and data differ or sizes are far "

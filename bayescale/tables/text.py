@@ -228,7 +228,9 @@ def law_example(law: Law) -> tuple[str, ...]:
 def _python(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"np.array([{', '.join(_python(v) for v in value)}])"
-    return f"{value:.10g}" if isinstance(value, float) else repr(value)
+    text = f"{value:.10g}" if isinstance(value, float) else repr(value)
+    # A whole number beyond 32 bits must not reach JAX as an integer.
+    return f"{text}.0" if text.lstrip("-").isdigit() and abs(value) >= 2**31 else text
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,0 +1,84 @@
+"""Ctrl-C at any time after the first draws keeps them, marked, and headlines nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import bayescale as bs
+import bayescale.inference as inference
+
+QUICK = dict(seed=0, group="none", progress=False)
+
+
+def require_marked(fit):
+    assert fit.info["interrupted"] and fit.headline_source == "none"
+    assert fit.verdict.lines[0].startswith("Interrupted") and fit.verdict.status == "fail"
+    posterior = fit.tree["posterior"]
+    assert posterior.sizes["draw"] == fit.info["attempts"][-1]["draws"] >= 1000
+    assert np.isfinite(posterior["a"]).all()
+    with pytest.raises(bs.NotFittedFor):
+        bs.allocate(fit, [1e16])
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return bs.load_runs("byte-ladder")
+
+
+def press(monkeypatch, name):
+    """Ctrl-C the first time that a step of a fit begins."""
+    real, pressed = getattr(inference, name), []
+
+    def step(*arguments, **options):
+        if not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(inference, name, step)
+
+
+@pytest.mark.parametrize("step", ["_assemble", "_examined"])
+def test_ctrl_c_after_sampling_keeps_the_draws(runs, monkeypatch, step):
+    press(monkeypatch, step)
+    require_marked(bs.fit("chinchilla", runs, **QUICK))
+
+
+def test_ctrl_c_while_sampling_again_keeps_the_attempt_before(runs, monkeypatch):
+    name, sample = inference.sampler_named("auto")
+
+    def diverges_then_stops(model, settings, *, start=None, progress=None):
+        if start is not None:
+            raise KeyboardInterrupt
+        drawn = sample(model, settings, progress=progress)
+        diverging = np.ones_like(drawn.stats["diverging"])
+        return replace(drawn, stats={**drawn.stats, "diverging": diverging})
+
+    monkeypatch.setattr(inference, "sampler_named", lambda asked: (name, diverges_then_stops))
+    with pytest.warns(bs.NotConverged, match="transitions diverged"):
+        fit = bs.fit("chinchilla", runs, **QUICK)
+    require_marked(fit)
+    assert len(fit.info["attempts"]) == 1
+
+
+def test_ctrl_c_before_the_first_draw_is_passed_on(runs, monkeypatch):
+    def stops(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference, "sampler_named", lambda asked: ("nuts", stops))
+    with pytest.raises(KeyboardInterrupt):
+        bs.fit("chinchilla", runs, **QUICK)
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_ctrl_c_in_any_command_is_said_with_code_130(monkeypatch, capsys, json):
+    from bayescale.cli import run
+
+    def stops(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayescale.diagnostics.doctor", stops)
+    assert run(["doctor", "byte-ladder", *json]) == 130
+    captured = capsys.readouterr()
+    assert "interrupted: doctor was not finished" in captured.err and captured.out == ""

@@ -1,0 +1,46 @@
+"""The time left of a piece of work."""
+
+import pytest
+
+from bayescale.sampling import Settings
+from bayescale.sampling.engine import WARM_UP_WORK
+from bayescale.sampling.progress import Timer
+
+
+def test_the_time_left_of_steady_work_is_right_and_counts_down_between_reports():
+    now = [0.0]
+    timer = Timer(lambda: now[0])
+    timer.hear(0.0)
+    assert timer.said() == ""
+    now[0] = 30.0  # compiling, not counted: the share is still 0 when the work begins
+    timer.hear(0.0)
+    for share in (0.1, 0.25, 0.5, 0.9):
+        now[0] = 30 + 200 * share
+        timer.hear(share)
+        assert timer.left() == pytest.approx(200 * (1 - share))
+    now[0] += 15
+    assert timer.left() == pytest.approx(5.0) and timer.said() == "0:05 left"
+    now[0] += 15
+    assert timer.left() == 0.0, "late, and never negative"
+    timer.hear(1.0)
+    assert timer.left() is None and timer.said() == ""
+
+
+def test_work_that_is_done_again_is_timed_anew():
+    now = [0.0]
+    timer = Timer(lambda: now[0])
+    timer.hear(0.0)
+    now[0] = 10.0
+    timer.hear(1.0)
+    now[0] = 100.0
+    timer.hear(0.0)
+    assert timer.left() is None
+    now[0] = 130.0
+    timer.hear(0.25)
+    assert timer.said() == "1:30 left"
+
+
+def test_draws_of_the_warm_up_are_more_work():
+    settings = Settings(draws=1000, warmup=500)
+    assert settings.work(500) == 500 * WARM_UP_WORK and settings.work(1500) == settings.work(500) + 1000
+    assert settings.work(0) == 0
