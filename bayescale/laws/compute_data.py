@@ -346,8 +346,9 @@ def time_matters() -> Law:
         relations=("chinchilla with D = T / tau",),
         unidentified=("c0, c1 and c2 apart unless shapes differ at equal size",),
         decisions=("the size and shape to train within a deadline",),
-        unverified="The loss's form and the linear time are those of the paper's summaries; its rule for memory copies "
-        "and its coefficients could not be checked. The check takes Hoffmann's constants at 1e5 tokens a second.",
+        unverified="The loss's form and the linear time are those of the abstract, the introduction and summaries; the "
+        "rule for memory copies and the coefficients stand further on in the paper, which was not at hand. The check "
+        "takes Hoffmann's constants at 1e5 tokens a second.",
         checks=(
             Check(
                 "Hoffmann's constants, N = 1e9, 1e5 s at 1e5 tokens/s",
