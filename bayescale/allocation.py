@@ -181,6 +181,7 @@ def allocate(
     max_params: float | None = None,
     cost: str = "6nd",
     given: Mapping[str, float] | None = None,
+    levels: Mapping[str, str] | None = None,
     draws: str = "headline",
     closed_form: bool = True,
 ) -> Allocation:
@@ -188,7 +189,8 @@ def allocate(
 
     N_opt minimises L(N, D) with D bought by the budget: C = 6ND, or the table's own cost with `cost="table"`. The
     near-optimal set holds every N whose loss is within 0.1 % of the best, per draw. `given` sets inputs of the law that
-    a budget does not (as U), `max_params` caps N. `draws="posterior"` answers even where nothing may be headlined.
+    a budget does not (as U), `levels` names the level of a column that the law's parameters differ by (as an evaluation
+    set), `max_params` caps N. `draws="posterior"` answers even where nothing may be headlined.
 
     Raises `NotFittedFor` (BS-F001) when the law has no optimum at a budget, naming what it can give, and (BS-F002)
     when the fit may not be headlined.
@@ -208,7 +210,7 @@ def allocate(
     rule = cost_named(cost, runs)
     posterior = fit.tree[draws].to_dataset()
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-    values = parameter_draws(fit, draws)
+    values = parameter_draws(fit, draws, levels)
     names = ("params", "tokens", "tokens_per_param", "loss", "near_lower", "near_upper")
     data: dict[str, list[np.ndarray]] = {n: [] for n in names}
     exact = closed_form and law.optimum is not None and rule.name == "6nd" and not given
@@ -293,16 +295,27 @@ def require_headline(fit: Fit, draws: str) -> None:
         )
 
 
-def parameter_draws(fit: Fit, draws: str) -> dict[str, np.ndarray]:
-    """Draws of the law's own parameters by name, shape (samples, ...)."""
-    taken = fit.draws(draws)
-    missing = [p.name for p in fit.law.parameters if p.name not in taken]
-    if missing or any(p.over for p in fit.law.parameters):
-        raise NotFittedFor(
-            f"the parameters {missing or [p.name for p in fit.law.parameters if p.over]} differ by level",
-            remedy="Fit one level alone with --where.",
-        )
-    return {p.name: taken[p.name] for p in fit.law.parameters}
+def parameter_draws(fit: Fit, draws: str, levels: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
+    """Draws of the law's own parameters by name, shape (samples, ...); at the named levels where they differ by level.
+
+    Raises `NotFittedFor` (BS-F001) for a column whose level is not named, or that has no such level.
+    """
+    taken, values = fit.draws(draws), {}
+    if missing := [p.name for p in fit.law.parameters if p.name not in taken]:
+        raise NotFittedFor(f"the parameters {missing} differ by level", remedy="Fit one level alone with --where.")
+    for p in fit.law.parameters:
+        values[p.name] = taken[p.name]
+        if p.over:
+            known = [str(v) for v in np.asarray(fit.tree[draws][f"level_{p.over}"])]
+            named = str((levels or {}).get(p.over))
+            if named not in known:
+                given = p.over in (levels or {})
+                raise NotFittedFor(
+                    f"{p.over!r} has no level {named!r}" if given else f"{p.name} differs by the level of {p.over!r}",
+                    remedy=nearest(named, known) if given else f"Name one: levels={{{p.over!r}: {known[0]!r}}}.",
+                )
+            values[p.name] = taken[p.name][:, known.index(named)]
+    return values
 
 
 def _optimise(

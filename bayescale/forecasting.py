@@ -113,7 +113,8 @@ def forecast(
 
     Give the law's inputs: `N` and `D` (a missing one of N, D, C follows from C = 6ND), or by name in `inputs`; scalars
     or arrays of one length. With `C` alone the compute-optimal N and D are used, draw by draw. `levels`, as
-    `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`.
+    `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`, and the level of a column that
+    the law's parameters differ by.
 
     Raises `NotFittedFor` when an input of the law is missing, naming it.
 
@@ -136,11 +137,11 @@ def forecast(
         )
     posterior = fit.tree[draws].to_dataset()
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-    values = parameter_draws(fit, draws)
+    values = parameter_draws(fit, draws, levels)
     optimal = N is None and D is None and not inputs and C is not None
     if optimal:
         at = {"C": np.atleast_1d(np.asarray(C, float))}
-        best = allocate(fit, at["C"].tolist(), draws=draws)
+        best = allocate(fit, at["C"].tolist(), draws=draws, levels=levels)
         mean = np.asarray(best.dataset["loss"]).reshape(len(at["C"]), -1)
         named_as = {"N": "params", "D": "tokens"}
         middles = {n: best.dataset[c] for n, c in named_as.items() if c in best.dataset}
@@ -161,6 +162,8 @@ def forecast(
     for column in learnt:
         new = new + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
     made = {"mean": mean, "new_group": link.inverse(new)}
+    own = {p.over for p in law.parameters if p.over}
+    levels = {column: level for column, level in (levels or {}).items() if column in fit.group or column not in own}
     if levels:
         same = location + sigma * noise.sample(rng, size, **shape_values)
         for column in fit.group:

@@ -62,10 +62,17 @@ def test_tiers_are_complete():
 
 @pytest.mark.parametrize("name", LAWS)
 def test_documents_of_a_law(name):
-    """Its page names every parameter with its unit, what it cannot tell, and an example that runs as printed."""
+    """Its page names every parameter with unit and prior, what it cannot tell, and an example that runs as printed."""
     law = find_law(name)
-    page = "\n".join(law_lines(law))
-    assert all(f"  {p.name} " in page for p in (*law.parameters, *law.sampled))
+    lines = law_lines(law)
+    page = "\n".join(lines)
+    for p in (*law.parameters, *law.sampled):
+        (told,) = (line for line in lines if line.startswith(f"  {p.name} ") and p.meaning in line)
+        assert (str(p.prior) if p.prior else "computed") in told.split(p.meaning)[1]
+        assert p.unit in told or "response" in p.unit
+    for i in law.inputs:
+        assert any(line.startswith(f"  {i.name} ") and i.unit in line and i.column in line for line in lines)
+    assert all(str(r) in lines[-1] for r in law.references)
     assert all(part in page for part in (law.equation, law.validity, *law.unidentified, *law.decisions))
     assert set(nested_with(law)) <= set(LAWS)
     code = law_example(law)

@@ -391,7 +391,7 @@ def test_spec_names_the_law(spec):
         ("power-law", "Did you mean power_law"),
         ("nothing_like_it_at_all", "Known: "),
         ("power_law:axis=tokens", "no option 'axis'.*Known: x"),
-        ("chinchilla:x=1", "no option 'x'. It has no options"),
+        ("data_constrained:x=1", "no option 'x'. It has no options"),
         ("power_law:tokens", "cannot read the option 'tokens'.*Write name=value"),
         ("kaplan_nd:floor=maybe", "option floor='maybe' is not a bool"),
     ],

@@ -404,6 +404,7 @@ def allocate(
     max_params: Annotated[str | None, typer.Option("--max-params", help="The largest model you can train.")] = None,
     cost: Annotated[str, typer.Option(help="6nd, or table: compute as the runs spent it.")] = "6nd",
     given: Annotated[list[str] | None, typer.Option("--given", help="An input a budget does not set: U=1e11.")] = None,
+    level: Annotated[list[str] | None, typer.Option("--level", help="An evaluation set or recipe: eval=c4.")] = None,
     prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
     draws: Draws = "headline",
     json: Json = False,
@@ -421,6 +422,7 @@ def allocate(
         max_params=number("--max-params", max_params) if max_params else None,
         cost=cost,
         given=numbers("--given", given),
+        levels=pairs("--level", level),
         draws=draws,
     )
     if json:

@@ -181,7 +181,8 @@ def frantar_sparsity() -> Law:
         relations=("chinchilla at one sparsity",),
         unidentified=("a_S over c_S without sparsities at one size",),
         decisions=("the sparsity to train at for a size and budget", "the dense model that a sparse one is worth"),
-        unverified="The T5 constants are the released code's; the ViT constants could not be checked.",
+        unverified="The T5 constants are the released code's; the table with those of ViT was not at hand, neither in "
+        "the paper's text nor in code.",
         checks=(
             Check(
                 "T5, S = .75, N = 1e8, D = 1e11", dict(t5, aD=6.9e8, bD=0.203, c=0.651, S=0.75, N=1e8, D=1e11), 1.57628

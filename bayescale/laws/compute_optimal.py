@@ -4,6 +4,7 @@ from math import log
 
 from bayescale.errors import LawError, nearest
 from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter, Response
+from bayescale.laws.compute_data import chinchilla_optimum, chinchilla_scale
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, C, E, N
 from bayescale.laws.references import HOFFMANN, PORIAN, SARDANA
 from bayescale.laws.registry import catalogued
@@ -94,9 +95,90 @@ def _flattening(N, C, C0, E, l, gamma, kappa, k, a):
     return E + (l + 0.5 * kappa * step**2) * (C / C0) ** -gamma
 
 
+def _bent(N, C, E, A, B, alpha, beta, c):
+    """The parametric law to second order in log N around its own optimum at C, the second order times c."""
+    import jax.numpy as jnp
+
+    n, d = chinchilla_optimum(C, A, B, alpha, beta)
+    reducible = A * n**-alpha + B * d**-beta
+    return E + reducible * (1 + 0.5 * c * alpha * beta * (jnp.log(N) - jnp.log(n)) ** 2)
+
+
+def _curvature(C0, A, B, alpha, beta, c):
+    n, d = chinchilla_optimum(C0, A, B, alpha, beta)
+    return c * alpha * beta * (A * n**-alpha + B * d**-beta)
+
+
+def _parametric_parabola() -> Law:
+    """Approaches 2 and 3 in one model: IsoFLOP parabolas whose vertices and heights are the parametric law's."""
+    return Law(
+        name="isoflop_parabola",
+        title="Chinchilla approaches 2 and 3 in one: parabolas at the parametric law's optima",
+        equation=r"L(N, C) = E + r(C) \left[1 + \frac{c}{2} \alpha\beta (\ln N - \ln N_\mathrm{opt}(C))^2\right], "
+        r"r = A N_\mathrm{opt}^{-\alpha} + B D_\mathrm{opt}^{-\beta}, N_\mathrm{opt} = G (C/6)^{\beta/(\alpha+\beta)}",
+        mean=_bent,
+        inputs=(N, C),
+        parameters=(
+            E,
+            Parameter("A", CONTRIBUTION, "size coefficient", unit="response", at={"N": "alpha"}),
+            Parameter("B", None, "data coefficient", unit="response"),
+            Parameter("alpha", EXPONENT, "size exponent"),
+            Parameter("beta", EXPONENT, "data exponent"),
+            # 1 where the curves are the parametric law's own; a factor of 2.7 either side of it (95 %).
+            Parameter("c", LogNormal(0.0, 0.5), "curvature over that which the exponents imply"),
+        ),
+        sampled=(Parameter("B_ref", CONTRIBUTION, "data term at the reference D = C0 / (6 N0)", unit="response"),),
+        natural={"B": lambda B_ref, beta, C0, N0: B_ref * (C0 / (6 * N0)) ** beta},
+        inverse={"B_ref": lambda B, beta, C0, N0: B * (C0 / (6 * N0)) ** -beta},
+        response=LOSS,
+        floor="E",
+        derived={
+            "a": Derived(lambda alpha, beta: beta / (alpha + beta), "exponent of N_opt in C"),
+            "b": Derived(lambda alpha, beta: alpha / (alpha + beta), "exponent of D_opt in C"),
+            "G": Derived(chinchilla_scale, "N_opt = G (C/6)^a"),
+            "kappa": Derived(_curvature, "curvature at C0 per squared e-fold of N", "as the response"),
+        },
+        optimum=chinchilla_optimum,
+        references=(HOFFMANN, PORIAN),
+        validity="Runs within about an e-fold of the bottoms of IsoFLOP curves, with C = 6ND. Far off the bottoms the "
+        "parametric law itself is no parabola: use chinchilla.",
+        relations=(
+            "chinchilla to second order with c = 1 (fix={'c': 1})",
+            "isoflop_parabola:flattening=true where vertices and heights are free of each other",
+        ),
+        unidentified=(
+            "c without runs on both sides of the vertices: the exponents then follow from vertices and heights alone",
+        ),
+        decisions=("the model size and tokens at a budget", "whether approaches 2 and 3 agree on one table: c near 1"),
+        options={"vertex": "chinchilla"},
+        checks=(
+            Check("no more than the parametric law at its optimum for 5.76e23", _AT_OPTIMUM, 1.8172 + 0.157241),
+            Check(
+                "one e-fold off it: half the curvature",
+                _AT_OPTIMUM | {"N": 72248700000.0 * 2.718281828459045},
+                1.8172 + 0.157241 + 0.0100025,
+            ),
+        ),
+    )
+
+
+#: Besiroglu et al. at their optimum for 5.76e23.
+_AT_OPTIMUM = dict(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658, c=1.0, N=72248700000.0, C=5.76e23)
+
+
 @catalogued(tier=1, family="compute-optimal")
-def isoflop_parabola(flattening: bool = False) -> Law:
-    """Approach 2 of Hoffmann et al. as one model: a parabola in log N at each budget, with its vertex a power of C."""
+def isoflop_parabola(flattening: bool = False, vertex: str = "free") -> Law:
+    """Approach 2 of Hoffmann et al. as one model: a parabola in log N at each budget, with its vertex a power of C.
+
+    With `vertex="chinchilla"` the vertices, and the losses there, are those of the parametric law (approach 3), and the
+    curvature is free of what that law implies by one factor.
+    """
+    if vertex not in ("free", "chinchilla"):
+        raise LawError(f"no vertex {vertex!r}", code="BS-L002", remedy="Options: free, chinchilla.")
+    if vertex == "chinchilla":
+        if flattening:
+            raise LawError("curvature already follows the parametric law: leave flattening out", code="BS-L002")
+        return _parametric_parabola()
     return Law(
         name="isoflop_parabola",
         title="Chinchilla approach 2: IsoFLOP parabolas",

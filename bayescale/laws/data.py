@@ -206,7 +206,8 @@ def d_cpt() -> Law:
         relations=("chinchilla at one share", "data_mixing for many domains"),
         unidentified=("C, gamma and epsilon apart unless shares near 0 are tried", "E against C (1 + eps)^-gamma"),
         decisions=("the share of domain data that a bound on the general loss allows",),
-        unverified="The form is the paper's; its coefficients could not be checked, and the check is illustrative.",
+        unverified="The form is the one that the paper prefers among several, as its summaries quote it; its fitted "
+        "coefficients stand in tables that were not at hand, so the check is illustrative.",
         checks=(
             Check(
                 "illustrative",

@@ -59,8 +59,8 @@ def obs_scaling(skills: int = 1) -> Law:
             "theta of a family whose models are alike in compute",
         ),
         decisions=("the score of a larger model of a family", "which family turns compute into skill"),
-        unverified="The link and the factor form are the paper's; it takes skills from principal components of the "
-        "scores first, and no coefficients of it could be checked.",
+        unverified="The sigmoid with a scale and shift is the released code's; it takes skills from principal "
+        "components of eight benchmarks first (three, after filling gaps with one), and publishes no coefficients.",
         options={"skills": skills},
         checks=(
             Check(

@@ -85,8 +85,8 @@ def kaplan_ns() -> Law:
             "Nc and aN, Sc and aS trade off along a ridge when the range is short",
         ),
         decisions=("when to stop a run", "the batch size that wastes neither steps nor tokens"),
-        unverified="Constants of Su et al. 2024 (arXiv:2403.06563), which refit the law, could not be checked; the "
-        "check values are Kaplan's.",
+        unverified="Constants of Su et al. 2024 (arXiv:2403.06563), which refit the law, could not be checked: no text "
+        "of the paper and no code with them was at hand. The check values are Kaplan's.",
         checks=(
             Check(
                 "Kaplan at N = 1e9 and S_min = 1e5: an unlimited batch", dict(_KAPLAN, N=1e9, S=1e5, B=1e30), 2.42871

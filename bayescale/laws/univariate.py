@@ -254,7 +254,8 @@ def compute_only() -> Law:
         relations=("log_linear in e-folds of compute", "chinchilla in logs when size and data have one coefficient"),
         unidentified=("whether size and data matter apart, which the law denies",),
         decisions=("whether the split between size and data matters at the compute at hand",),
-        unverified="Only the abstract was at hand: the published slope could not be checked.",
+        unverified="Only the abstract was at hand, which states the form and not the slope; no code or table with it "
+        "was found.",
         checks=(Check("m = .6, s = -.03 at 10 C0", dict(m=0.6, s=-0.03, C=10.0, C0=1.0), 0.530922),),
     )
 
