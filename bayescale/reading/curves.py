@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from bayescale.errors import RunsError
+from bayescale.reading.cells import is_missing
 from bayescale.reading.draft import Draft
 from bayescale.reading.headers import like_a_loss, normalise, recognise
 from bayescale.reading.register import check
@@ -110,8 +111,8 @@ def _find(draft: Draft) -> Curves | None:
     if "run" not in frame and (found := _progress(draft)) is not None and (found[1] < _ELAPSED).any():
         _reconstruct(draft)
     along = ["tokens", *(h for h in numeric_columns(draft) if STEP.fullmatch(normalise(h)))]
-    along = [h for h in along if h in frame and np.isfinite(frame[h]).all()]
-    if "run" in frame and not frame["run"].isna().any():
+    along = [h for h in along if h in frame and np.isfinite(frame[h].to_numpy(float)).all()]
+    if "run" in frame and not any(is_missing(r) for r in frame["run"].tolist()):
         index, names = frame["run"].factorize()
         if len(names) == len(frame) or len(names) < 1:
             return None
@@ -226,7 +227,11 @@ def note_checkpoints(draft: Draft) -> None:
 def _seen(draft: Draft) -> str:
     """What to say where the tokens that a row had seen stand beside those that its run was to see."""
     seen = [h for h in numeric_columns(draft) if normalise(h) in ("tokensseen", "tokensconsumed", "tokensprocessed")]
-    if "tokens" not in draft.frame or len(seen) != 1 or not (draft.frame[seen[0]] < draft.frame["tokens"]).any():
+    if (
+        "tokens" not in draft.frame
+        or len(seen) != 1
+        or not any(s < d for s, d in zip(draft.frame[seen[0]].tolist(), draft.frame["tokens"].tolist(), strict=True))
+    ):
         return ""
     return f"; {seen[0]!r} holds what a row had seen by then: --column tokens={seen[0]}"
 
@@ -253,7 +258,7 @@ def note_schedules(draft: Draft) -> None:
     """Rows within a schedule of the learning rate: its warm-up, or its decay before the end."""
     curves = draft.curves
     rates = [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
-    if curves is None or len(rates) != 1 or not np.isfinite(draft.frame[rates[0]]).all():
+    if curves is None or len(rates) != 1 or not np.isfinite(draft.frame[rates[0]].to_numpy(float)).all():
         return
     rate = draft.frame[rates[0]].to_numpy(float)
     warming = decaying = unfinished = scheduled = 0

@@ -168,7 +168,7 @@ def question_magnitudes(draft: Draft) -> None:
         _question_all_three(draft)
     if "flops" in draft.stated or "flops" not in draft.given:
         return
-    c = draft.frame["flops"]
+    c = draft.frame["flops"].to_numpy(float)
     if len(draft.given) == 1 and c.max() < _COMPUTES[0]:
         raise draft.error(
             "BS-R010",

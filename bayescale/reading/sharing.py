@@ -67,7 +67,7 @@ def note_other_compute(draft: Draft) -> None:
     ratio = c / (FLOPS_PER_PARAM_TOKEN * n * d)
     off = (ratio < _USUAL[0]) | (ratio > _USUAL[1])
     trend = rank_correlation(n, ratio)
-    trending = bool(np.isfinite(trend)) and abs(trend) > _TREND and ratio.max() / ratio.min() > _TREND_RANGE
+    trending = bool(np.isfinite(trend) and abs(trend) > _TREND and ratio.max() / ratio.min() > _TREND_RANGE)
     if not (off.any() or trending):
         return
     rows = draft.rows(off)

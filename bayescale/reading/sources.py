@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from bayescale.errors import Note, RunsError
 from bayescale.reading.delimited import decode, read_delimited
@@ -65,7 +65,7 @@ def open_table(source: Any, columns: Mapping[str, str] | None = None) -> Table:
     if isinstance(source, list | tuple) and source and all(isinstance(r, Mapping) for r in source):
         return read_records(list(source), range(1, len(source) + 1), "records")
     if _is_dataset(source):
-        return read_columns(source.to_dict(), type(source).__name__)
+        return read_columns(cast(Any, source).to_dict(), type(source).__name__)
     if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__"):
         return from_pandas(_interchanged(source), type(source).__name__)
     raise RunsError(

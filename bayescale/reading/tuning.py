@@ -72,15 +72,18 @@ def _sweep(draft: Draft) -> Sweep | None:
         return None
     rates = [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
     rates = ["lr"] if "lr" in rates else rates
-    if len(rates) != 1 or not (frame[rates[0]].to_numpy() > 0).all() or frame[rates[0]].nunique() == 1:
+    tried = np.unique(frame[rates[0]].to_numpy(float)) if len(rates) == 1 else np.zeros(0)
+    if len(tried) < 2 or not (tried > 0).all():
         return None
     kinds = [h for h in text_columns(draft) if len(frame[h].drop_duplicates()) <= _MOST_KINDS]
     keys = frame[kinds].assign(**{q: numeric_levels(frame[q].to_numpy())[0] for q in scales})
     cell = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
     axes = [rates[0]]
-    batches = [h for h in numeric_columns(draft) if _BATCH.fullmatch(normalise(h)) and (frame[h] > 0).all()]
-    if batches and keys.assign(cell=cell, b=frame[batches[0]]).groupby("cell")["b"].nunique().median() >= _FEWEST_RATES:
-        axes.append(batches[0])
+    batches = [h for h in numeric_columns(draft) if _BATCH.fullmatch(normalise(h)) and (frame[h].to_numpy() > 0).all()]
+    if batches:
+        pairs = np.unique(np.column_stack([cell, frame[batches[0]].to_numpy(float)]), axis=0)
+        if np.median(np.bincount(pairs[:, 0].astype(int))) >= _FEWEST_RATES:
+            axes.append(batches[0])
     sweep = Sweep(cell, tuple(axes), np.log(frame[axes].to_numpy(float)))
     return sweep if (sweep.tried() > 1).any() else None
 
@@ -216,7 +219,7 @@ def _fit_surface(draft: Draft, sweep: Sweep) -> None:
     first = np.array([np.flatnonzero(sweep.cell == k)[np.argmin(y[sweep.cell == k])] for k in range(sweep.count)])
     made = frame.iloc[first].copy()
     kinds = frame.groupby(sweep.cell).nunique(dropna=False)
-    varying = [h for h in frame.columns if h not in COLUMNS and (kinds[h] > 1).any()]
+    varying = [h for h in frame.columns if h not in COLUMNS and (kinds[h].to_numpy() > 1).any()]
     made = made.drop(columns=[h for h in varying if h not in sweep.axes] + [h for h in ("run",) if h in made])
     for name in ("params", "tokens", "flops"):
         if name in made:

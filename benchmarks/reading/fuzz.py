@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0, help="The first seed.")
+    parser.add_argument("--minutes", type=float, help="Stop after so long, and say how many tables were read.")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "reading_fuzz.json")
     asked = parser.parse_args()
     document = record.circumstances()
@@ -47,10 +48,12 @@ def main() -> None:
                 )
                 print(faults[-1], flush=True)
             path.unlink(missing_ok=True)
+            if asked.minutes and time.perf_counter() - began > 60 * asked.minutes:
+                break
             if (seed - asked.first + 1) % 10_000 == 0:
                 print(f"{seed - asked.first + 1} tables, {len(faults)} faults", flush=True)
     document |= {
-        "tables": asked.tables,
+        "tables": sum(outcomes.values()),
         "first_seed": asked.first,
         "faults": faults,
         "outcomes": dict(outcomes.most_common()),
