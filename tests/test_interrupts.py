@@ -82,3 +82,24 @@ def test_ctrl_c_in_any_command_is_said_with_code_130(monkeypatch, capsys, json):
     assert run(["doctor", "byte-ladder", *json]) == 130
     captured = capsys.readouterr()
     assert "interrupted: doctor was not finished" in captured.err and captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "words, said", [(["audit", "fit"], True), (["audit", "fit", "--json"], False), (["fit"], False)]
+)
+def test_a_command_without_a_bar_says_that_it_is_at_work(monkeypatch, capsys, words, said):
+    import sys
+    import threading
+
+    from bayescale.cli.commands import sign_of_life
+
+    started = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(
+        threading, "Timer", lambda wait, call: started.append(call) or threading.Thread(target=lambda: None)
+    )
+    monkeypatch.setattr(threading.Thread, "cancel", lambda self: None, raising=False)
+    with sign_of_life(words):
+        for call in started:
+            call()
+    assert ("audit: at work" in capsys.readouterr().err) == said

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bayescale.cli import kits, many
-from bayescale.cli.interrupting import Interruptible
+from bayescale.cli.commands import Commands
 from bayescale.cli.options import (
     Column,
     Draws,
@@ -38,7 +38,7 @@ from bayescale.cli.values import budgets_of, least_flops, number, numbers, pairs
 from bayescale.errors import NotConverged
 
 app = typer.Typer(
-    cls=Interruptible,
+    cls=Commands,
     help="Bayesian inference for neural scaling laws: a table of training runs in, a posterior over its scaling law "
     "and its optimal allocation out.",
     no_args_is_help=True,
