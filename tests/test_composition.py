@@ -110,6 +110,7 @@ def test_a_run_on_several_sets_has_a_spread_of_its_own(on_sets):
         for m in (crossed, plain)
     ]
     assert priors == ["HalfNormal(4)", "HalfNormal(1)"]
+    assert not crossed.structure.observing.serial  # rows at the same tokens are no checkpoints
 
 
 # --- a loss and an accuracy ------------------------------------------------------------------------------------------
