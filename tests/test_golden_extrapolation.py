@@ -98,5 +98,5 @@ def test_the_whole_benchmark(curves):
             row["point_error"] = 0.0
     rows = {(r["domain"], r["law"]): r for r in extrapolation.summary(results)}
     assert rows["IC", "M4"]["median_error"] < rows["IC", "M2"]["median_error"] < rows["IC", "M1"]["median_error"]
-    assert all(rows["all", law]["certified"] >= 80 for law in results)
+    assert all(rows["all", law]["certified"] >= 75 for law in results)
     assert rows["all", "M1"]["covered"] < rows["all", "M2"]["covered"] < 0.9

@@ -71,8 +71,10 @@ def hp_response_surface() -> Law:
             "ray": Derived(lambda a_lr, b_lr: (a_lr + b_lr) / 2, "exponent of the learning rate in C where D = kN"),
         },
         references=(LI, WORTSMAN, HOFFMANN),
-        validity="Runs within about two e-folds of the best settings, diverged ones left out; at least three learning "
-        "rates a size. The loss rises faster towards divergence than a parabola does.",
+        validity="Runs within about an e-fold of the best settings, diverged ones left out; at least three learning "
+        "rates a size, and an effect of each (N, D) by `group`, or misfits of the best loss move the optima. The loss "
+        "rises faster towards divergence than a parabola does, so the optima's exponents depend on how far from the "
+        "best settings runs are taken: try two windows.",
         relations=(
             "step_law for its optima",
             "porian_hparams on a ray",

@@ -52,7 +52,8 @@ def obs_scaling(skills: int = 1) -> Law:
         dims={"skill": skills},
         references=(RUAN,),
         validity="One row a model and benchmark, scores strictly between 0 and 1 and off chance; families of three "
-        "models or more, and benchmarks in alphabetical order, the first of which give the skills their units.",
+        "models or more that differ in compute, and benchmarks in alphabetical order, the first of which give the "
+        "skills their units. Name the models in a column `run`: one better than its family's line is so on all.",
         relations=("sigmoid_compute for one family and benchmark",),
         unidentified=(
             "rotations of the skills, which the loadings fix",

@@ -13,7 +13,7 @@ from bayescale.law import LOSS_UNITS, Input, Law, Parameter, Prior, Response
 from bayescale.laws import find_law
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
-from bayescale.model.grouping import Grouping, make_groupings
+from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL, Grouping, make_groupings
 from bayescale.model.observing import (
     Observing,
     interval_data,
@@ -26,6 +26,8 @@ from bayescale.runs import Runs
 
 #: Shares of a mixture may miss one by this much: published tables round them to three digits or so.
 SHARES_OFF = 0.01
+#: The spread of runs that are measured on several sets, in units of the noise of one set.
+CROSSED = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,8 @@ def build_model(
     ]
     seen = observing_of(law, runs, groupings, any(n.grows for n in noises.values()), min_flops == "auto")
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
-    extra += [_spread(i) for i in intercepts if i.grouping.fixed is None]
+    sets = [index for column, (index, _) in levels.items() if column in over]
+    extra += [_spread(i, _crosses(i.grouping, sets)) for i in intercepts if i.grouping.fixed is None]
     coordinates = make_coordinates(
         law,
         extra,
@@ -349,10 +352,20 @@ def _suffixed(p: Parameter, suffix: str) -> Parameter:
     return dataclasses.replace(p, name=f"{p.name}{suffix}") if suffix else p
 
 
-def _spread(i: Intercepts) -> Parameter:
+def _crosses(grouping: Grouping, sets: Sequence[np.ndarray]) -> bool:
+    """Whether a run has rows on several levels that the law's parameters differ by: evaluation sets, benchmarks."""
+    if grouping.kind != "run":
+        return False
+    pairs = [len({*zip(grouping.index.tolist(), index.tolist(), strict=True)}) for index in sets]
+    return any(count >= FEWEST_ROWS_PER_LEVEL * len(grouping.levels) for count in pairs)
+
+
+def _spread(i: Intercepts, crossed: bool) -> Parameter:
     """The sampled spread of a grouping's intercepts: a ratio to sigma, or to the prior's scale on the link scale."""
     from bayescale.law import HalfNormal
 
     effect = i.grouping.effect
     prior = effect.prior if effect.relative else HalfNormal(1.0)
+    if crossed:  # what a run does better on every set may be many times the noise of one set
+        prior = HalfNormal(CROSSED)
     return Parameter(i.ratio, prior, f"spread of {effect.meaning}, as a ratio")

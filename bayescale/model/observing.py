@@ -185,7 +185,12 @@ def _scalar(i: Input) -> bool:
 def _has_checkpoints(runs: Runs, groupings: Sequence[Grouping]) -> bool:
     """Whether rows of one run are checkpoints along its tokens, and there are enough to learn their correlation."""
     found = next((g for g in groupings if g.kind == "run"), None)
-    return found is not None and runs.has("tokens") and found.rows_per_level >= FEWEST_CHECKPOINTS
+    if found is None or not runs.has("tokens") or found.rows_per_level < FEWEST_CHECKPOINTS:
+        return False
+    places = {*zip(found.index.tolist(), runs.values("tokens").tolist(), strict=True)}
+    return len(places) == len(
+        runs
+    )  # rows at the same tokens are evaluations of one model: no distance tells them apart
 
 
 def observing_data(o: Observing, runs: Runs, groupings: Sequence[Grouping]) -> dict[str, Any]:
