@@ -54,10 +54,10 @@ _PUBLIC = {
     "baseline": ("least_squares",),
     "allocation": ("COSTS", "Allocation", "allocate"),
     "forecasting": ("Forecast", "forecast"),
-    "diagnostics": ("Diagnosis", "check", "doctor"),
+    "diagnostics": ("Diagnosis", "best_runs", "check", "doctor"),
     "inference": ("examined", "fit"),
     "batch": ("fit_many",),
-    "auditing": ("Audit", "Specifications", "Stability", "audit", "specifications", "stability"),
+    "auditing": ("Audit", "Ladders", "Specifications", "Stability", "audit", "ladders", "specifications", "stability"),
     "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
@@ -95,13 +95,22 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from bayescale.allocation import COSTS, Allocation, allocate
-    from bayescale.auditing import Audit, Specifications, Stability, audit, specifications, stability
+    from bayescale.auditing import (
+        Audit,
+        Ladders,
+        Specifications,
+        Stability,
+        audit,
+        ladders,
+        specifications,
+        stability,
+    )
     from bayescale.baseline import least_squares
     from bayescale.batch import fit_many
     from bayescale.calibration import Calibration, Simulated, calibrate, simulate
     from bayescale.datasets import DATASETS, load_runs
     from bayescale.design import Judgement, RunsNeeded, judge, runs_needed
-    from bayescale.diagnostics import Diagnosis, check, doctor
+    from bayescale.diagnostics import Diagnosis, best_runs, check, doctor
     from bayescale.errors import (
         Assumption,
         BayescaleError,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NEAR_OPTIMAL = 1e-3
 #: Above this ratio of a budget to the largest run, an answer is mostly the law's form.
 FAR = 10.0
+#: Above this ratio nothing in the table bears on the answer: it is given only when asked for.
+ABSURD = 1e3
 _GRID = 400
 _BISECTIONS = 56  # from a range of 60 in log N to the last digit
 
@@ -184,16 +186,18 @@ def allocate(
     levels: Mapping[str, str] | None = None,
     draws: str = "headline",
     closed_form: bool = True,
+    far_ok: bool = False,
 ) -> Allocation:
     """The compute-optimal model size and data at each budget, for every draw.
 
     N_opt minimises L(N, D) with D bought by the budget: C = 6ND, or the table's own cost with `cost="table"`. The
     near-optimal set holds every N whose loss is within 0.1 % of the best, per draw. `given` sets inputs of the law that
     a budget does not (as U), `levels` names the level of a column that the law's parameters differ by (as an evaluation
-    set), `max_params` caps N. `draws="posterior"` answers even where nothing may be headlined.
+    set), `max_params` caps N. `draws="posterior"` answers even where nothing may be headlined, `far_ok=True` even more
+    than 1,000 times beyond the largest run, whose compute is counted by the same cost.
 
-    Raises `NotFittedFor` (BS-F001) when the law has no optimum at a budget, naming what it can give, and (BS-F002)
-    when the fit may not be headlined.
+    Raises `NotFittedFor` (BS-F001) when the law has no optimum at a budget, naming what it can give, (BS-F002) when
+    the fit may not be headlined, and (BS-R027) for a budget that nothing in the table bears on.
 
     Example:
         >>> bs.allocate(fit, [1e15, 1e16]).frame()  # doctest: +SKIP
@@ -208,6 +212,8 @@ def allocate(
     require_headline(fit, draws)
     runs = fit.runs
     rule = cost_named(cost, runs)
+    largest = largest_compute(runs, rule)
+    require_within_reach(budgets, largest, far_ok)
     posterior = fit.tree[draws].to_dataset()
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     values = parameter_draws(fit, draws, levels)
@@ -242,7 +248,7 @@ def allocate(
     return Allocation(
         dataset,
         fit.prob if prob is None else prob,
-        largest_compute(runs),
+        largest,
         law.spec,
         rule.meaning,
         runs.loss_unit,
@@ -252,10 +258,49 @@ def allocate(
     )
 
 
-def largest_compute(runs: Runs) -> float:
-    """The compute of the largest run: its own figure, or 6ND."""
+def largest_compute(runs: Runs, cost: Cost | None = None) -> float:
+    """The compute of the largest run, counted as a budget is: by a cost (6ND if none is given) where the table has
+    sizes and tokens, else its own figure; not a number where it tells neither.
+    """
+    if runs.has("params") and runs.has("tokens"):
+        rule = cost or _common(runs)
+        return float(np.max(rule.flops(runs.values("params"), runs.values("tokens"))))
     C = compute_of(runs)
     return float("nan") if C is None else float(C.max())
+
+
+def require_within_reach(budgets: np.ndarray, largest: float, far_ok: bool) -> None:
+    """Refuse a budget more than 1,000 times the largest run, unless it is wanted all the same."""
+    ratio = float(np.max(budgets)) / largest
+    if ratio > ABSURD and not far_ok:
+        raise NotFittedFor(
+            f"{np.max(budgets):.3g} FLOP is {ratio:.3g} times the largest run: nothing in the table bears on it",
+            code="BS-R027",
+            remedy="far_ok=True (--far-ok) answers from the law's form alone.",
+        )
+
+
+def optimum_at(
+    law: Law, values: Mapping[str, np.ndarray], references: Mapping[str, Any], C: float, cost: Cost | None = None
+) -> dict[str, np.ndarray]:
+    """The optimum at one budget for each of several sets of the law's parameters: what `allocate` gives a draw."""
+    return _optimise(law, values, references, C, cost or Cost("6nd", "C = 6ND"), {}, None, None)
+
+
+def loss_on_budget(
+    law: Law,
+    values: Mapping[str, np.ndarray],
+    references: Mapping[str, Any],
+    C: float,
+    N: float,
+    cost: Cost | None = None,
+) -> np.ndarray:
+    """The loss of a model of size N trained with a budget, for each of several sets of the law's parameters."""
+    formula = next(iter(law.formulas().values()))
+    D = float(np.exp((cost or Cost("6nd", "C = 6ND")).log_tokens(np.log(N), np.log(C))))
+    fixed = {k: float(v) for k, v in references.items() if np.ndim(v) == 0}
+    known = {**fixed, **values, "N": N, "D": D, "C": C, "M": D / N}
+    return np.asarray(call(formula, known), float)
 
 
 def default_budgets(runs: Runs) -> tuple[float, ...]:

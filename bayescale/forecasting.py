@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, allocate, largest_compute, parameter_draws, require_headline
+from bayescale.allocation import (
+    FAR,
+    allocate,
+    largest_compute,
+    parameter_draws,
+    require_headline,
+    require_within_reach,
+)
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.noise import LINKS, NOISES
 from bayescale.posterior import Fit, finite, for_each_table, noise_scales
-from bayescale.runs import FLOPS_PER_PARAM_TOKEN
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, compute_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +115,7 @@ def forecast(
     seed: int = 0,
     draws: str = "headline",
     response: str | None = None,
+    far_ok: bool = False,
 ) -> Forecast:
     """The response that runs would reach, for every draw (of a law with several, the first or the named one).
 
@@ -116,7 +124,8 @@ def forecast(
     `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`, and the level of a column that
     the law's parameters differ by.
 
-    Raises `NotFittedFor` when an input of the law is missing, naming it.
+    Raises `NotFittedFor` when an input of the law is missing, naming it, and (BS-R027) more than 1,000 times beyond the
+    largest run, unless `far_ok`.
 
     Example:
         >>> bs.forecast(fit, N=1e9, D=2e10).frame()  # doctest: +SKIP
@@ -141,7 +150,7 @@ def forecast(
     optimal = N is None and D is None and not inputs and C is not None
     if optimal:
         at = {"C": np.atleast_1d(np.asarray(C, float))}
-        best = allocate(fit, at["C"].tolist(), draws=draws, levels=levels)
+        best = allocate(fit, at["C"].tolist(), draws=draws, levels=levels, far_ok=far_ok)
         mean = np.asarray(best.dataset["loss"]).reshape(len(at["C"]), -1)
         named_as = {"N": "params", "D": "tokens"}
         middles = {n: best.dataset[c] for n, c in named_as.items() if c in best.dataset}
@@ -190,7 +199,11 @@ def forecast(
         coords={"point": np.arange(points), "chain": posterior["chain"], "draw": posterior["draw"]},
     )
     compute = at.get("C", FLOPS_PER_PARAM_TOKEN * at["N"] * at["D"] if {"N", "D"} <= set(at) else np.nan)
-    ratio = np.broadcast_to(compute / largest_compute(fit.runs), (points,))
+    own = compute_of(fit.runs) if any(i.name == "C" for i in law.inputs) else None
+    largest = largest_compute(fit.runs) if own is None else float(own.max())
+    ratio = np.broadcast_to(compute / largest, (points,))
+    if np.isfinite(ratio).any():
+        require_within_reach(np.asarray(compute, float), largest, far_ok)
     notes = [f"{k}: {KINDS[k]}" for k in made]
     if few := [column for column in fit.group if column not in learnt]:
         notes.append(f"an average of the known levels of {', '.join(few)}: name one, as levels={{{few[0]!r}: ...}}")

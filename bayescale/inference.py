@@ -14,14 +14,15 @@ import numpy as np
 
 from bayescale.allocation import allocate, default_budgets, require_optimum
 from bayescale.diagnostics import check, doctor, require_answerable
-from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor, worst
+from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model, one_blas_thread
-from bayescale.narrowness import Examination, examine, widened
+from bayescale.narrowness import examine, widened
 from bayescale.posterior import SCHEMA, Fit, flat_draws, flattened, headline_of, make_tree, model_of
 from bayescale.runs import Runs
 from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
+from bayescale.verdicts import verdict_of
 
 #: What is tried in turn until the checks pass: a target acceptance and this many times the draws. Spreads of groups
 #: need small steps near zero: a run with a lower target would only have to be repeated.
@@ -135,6 +136,7 @@ def fit(
         references=references,
         min_flops=min_flops,
     )
+    asks = {"asked": [float(f) for f in flops], "next_runs": [r.to_json() for r in diagnosis.next_runs]}
     name, sample = sampler_named(sampler)
     ladder = ESCALATION_WITH_GROUPS if model.groupings else ESCALATION
     settings = Settings(chains, draws, warmup, ladder[0][0], seed)
@@ -150,16 +152,16 @@ def fit(
             except KeyboardInterrupt:
                 if drawn is None:
                     raise  # before the first draw that could be kept
-                result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name)
+                result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name, asks)
                 break
             report(1.0, "checking")
             if drawn.stats["diverging"].any() and (target, factor) != ladder[-1] and not drawn.interrupted:
                 failed = ["divergences"]  # to be repeated whatever the other checks say
             else:
                 try:
-                    result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name)
+                    result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name, asks)
                 except KeyboardInterrupt:
-                    result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name)
+                    result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name, asks)
                 failed = [f.code for f in result.checks if f.status == "fail"]
             attempts.append(
                 {
@@ -247,6 +249,9 @@ def fit_info(
         "checks": [],
         "audit": [],
         "budgets": [],
+        "asked": [],
+        "next_runs": [],
+        "plan": None,
         "headline_source": "posterior",
         "verdict": {"status": "pass", "lines": []},
         "versions": _versions(),
@@ -265,11 +270,13 @@ def _assemble(
     budgets: Sequence[float],
     design: Sequence[Finding],
     sampler: str,
+    asks: Mapping[str, Any],
 ) -> Fit:
     """The Fit of one run of the sampler, checked on everything it will report."""
     settings = drawn.settings
     tree = make_tree(model, drawn.flat, drawn.stats, np.random.default_rng([settings.seed, 2]))
     info = fit_info(model, design, prob=prob, sampler=sampler, settings=settings)
+    info |= asks
     result = Fit(tree, model.law, {**info, "interrupted": drawn.interrupted, "modes": drawn.start.modes.tolist()})
     return _checked(result, budgets, design)
 
@@ -287,22 +294,18 @@ def _checked(
     if budgets:
         try:
             require_optimum(result.law, {})
-            allocation = allocate(result, budgets, draws="posterior")
+            allocation = allocate(result, budgets, draws="posterior", far_ok=True)
         except NotFittedFor:
             pass
     checks = check(result, allocation) if known is None else known
     answers = all(f.status != "fail" or f.code == "extrapolation" for f in design)
     converged = all(f.status != "fail" for f in checks) and not interrupted
-    findings = (*design, *checks)
-    return result.with_info(
+    result = result.with_info(
         checks=[f.document() for f in checks],
         headline_source="posterior" if answers and converged else "none",
-        verdict={
-            "status": "fail" if interrupted else worst(findings),
-            "lines": verdict_lines(findings, interrupted=interrupted),
-        },
         budgets=list(budgets) if allocation is not None else [],
     )
+    return result.with_info(verdict=verdict_of(result))
 
 
 def examined(fit: Fit) -> Fit:
@@ -344,63 +347,24 @@ def _examined(model: Model, draws: np.ndarray, result: Fit) -> Fit:
             tree["headline"] = type(tree)(headline_of(model, wide))
         else:
             source = "none"
-    findings = (*result.design, *result.checks, *found.findings)
-    return replace(result, tree=tree).with_info(
+    result = replace(result, tree=tree).with_info(
         audit=[f.document() for f in found.findings],
         narrowness=dict(found.narrowness),
         prior_share=dict(found.prior_share),
         windows=found.windows,
         widening=widening,
         headline_source=source,
-        verdict={"status": worst(findings), "lines": verdict_lines(findings, found=found, source=source)},
+        plan=found.plan.to_json() if found.plan else None,
     )
+    return result.with_info(verdict=verdict_of(result))
 
 
 def _asked(result: Fit) -> dict[str, np.ndarray]:
     """Draws of everything that is reported, allocations at the fit's budgets included, by name."""
     asked = {n: x.reshape(-1) for n, x in flattened(result.tree["headline"].to_dataset())}
     if budgets := result.info["budgets"]:
-        made = allocate(result, budgets, draws="posterior").dataset
+        made = allocate(result, budgets, draws="posterior", far_ok=True).dataset
         for name in ("params", "tokens_per_param", "loss"):
             for k, C in enumerate(budgets):
                 asked[f"{name} at {C:.3g}"] = np.asarray(made[name])[k].reshape(-1)
     return asked
-
-
-def verdict_lines(
-    findings: Sequence[Finding],
-    *,
-    interrupted: bool = False,
-    found: Examination | None = None,
-    source: str = "posterior",
-) -> list[str]:
-    """What a decision should know first, in at most ten lines: failures, what became of the headline, warnings."""
-    lines = ["Interrupted: these are the draws so far, and nothing was headlined."] if interrupted else []
-    lines += [_sentence(f) for f in _ranked(findings, "fail")]
-    if found is not None and source == "sandwich" and found.widen_by is not None:
-        lines.append(
-            "Do not cite the posterior's own intervals: they assume one law and exact inputs. Those below are "
-            f"adjusted: widened to what leaving out one {found.widen_by.label} at a time shows ({found.widen_by.count} "
-            "of them)."
-        )
-    elif found is not None and found.failed:
-        lines.append("Nothing is headlined: too few groups of rows show how wide the intervals should be.")
-    lines += [_sentence(f) for f in _ranked(findings, "warn")]
-    passed = sum(f.status == "pass" for f in findings)
-    lines = lines[:9]
-    lines.append(f"{passed} of {len(findings)} checks passed.")
-    return lines
-
-
-#: Findings in the order of their weight in a decision; those not named come last.
-_WEIGHT = ("recipe-confounded", "law-unstable-in-compute", "narrow-interval", "unmodelled-groups", "prior-held")
-
-
-def _ranked(findings: Sequence[Finding], status: str) -> list[Finding]:
-    order = {code: k for k, code in enumerate(_WEIGHT)}
-    return sorted((f for f in findings if f.status == status), key=lambda f: order.get(f.code, len(order)))
-
-
-def _sentence(f: Finding) -> str:
-    text = f.message.replace(" → ", ". ")
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")

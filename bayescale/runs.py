@@ -387,3 +387,24 @@ class _Filter:
 def distinct(values: Sequence[float] | np.ndarray) -> int:
     """How many levels a numeric column has (values within 0.5 % count as one)."""
     return len(numeric_levels(np.asarray(values, float))[1])
+
+
+#: Letters for large counts.
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def short(x: float, digits: int = 2) -> str:
+    """A count as people write it: 2.9M, 73B, 18."""
+    if not np.isfinite(x):
+        return "?"
+    for size, letter in _UNITS:
+        if abs(x) >= size:
+            return f"{_significant(x / size, digits)}{letter}"
+    return _significant(x, digits)
+
+
+def _significant(x: float, digits: int) -> str:
+    if x == 0:
+        return "0"
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
+    return f"{x:.{decimals}f}"

@@ -12,7 +12,7 @@ import bayescale
 PACKAGE = Path(bayescale.__file__).parent
 ORDER = (
     "errors law noise runs laws model reading datasets posterior sampling allocation forecasting baseline diagnostics "
-    "narrowness inference batch comparison backtesting auditing design calibration tables plots reporting cli"
+    "narrowness verdicts inference batch comparison backtesting auditing design calibration tables plots reporting cli"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +20,15 @@ from bayescale.narrowness import (
     linearise,
     modes_without,
     values_at,
+    windows_of,
 )
 from bayescale.narrowness.clusters import ROW
-from bayescale.posterior import Fit, flat_draws, flattened, model_of
+from bayescale.posterior import Fit, Verdict, flat_draws, flattened, model_of
 from bayescale.runs import compute_of
+from bayescale.verdicts import verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Windows of compute keep at least this share of the runs.
-_LEAST_SHARE = 0.25
-_CUTS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +37,9 @@ class Audit:
 
     `left_out` has one row a grouping, cluster and quantity: how far the quantity moves, in posterior standard
     deviations, when the cluster is left out. `dropped` holds each quantity after its k most influential runs are left
-    out, in either direction.
+    out, in either direction, and `highest` after the k runs of highest loss (`row` is the last): the outlier rule that
+    papers choose.
+    `verdict` is the fit's, with what was found here.
     """
 
     findings: tuple[Finding, ...]
@@ -49,6 +49,8 @@ class Audit:
     source: str
     law: str
     specifications: Specifications | None = None
+    highest: pd.DataFrame | None = None
+    verdict: Verdict | None = None
 
     @property
     def status(self) -> str:
@@ -72,6 +74,8 @@ class Audit:
             "windows": self.windows,
             "left_out": self.left_out.to_dict("records"),
             "dropped": self.dropped.to_dict("records"),
+            "highest_left_out": None if self.highest is None else self.highest.to_dict("records"),
+            "verdict": asdict(self.verdict) | {"lines": list(self.verdict.lines)} if self.verdict else None,
             "specifications": self.specifications.to_json() if self.specifications else None,
         }
 
@@ -109,6 +113,8 @@ def audit(fit: Fit, quantities: Sequence[str] = (), *, refit: bool = False, prog
                     dict(grouping=clusters.name, cluster=label, runs=len(members), quantity=name, sds=moves[q, k])
                 )
     others = specifications(fit, quantities, progress=progress) if refit else None
+    findings = (*fit.design, *fit.checks, *fit.audit, *([others.finding] if others else []))
+    told = verdict_of(fit, findings, others.span() if others else None)
     return Audit(
         (*fit.audit, prior_conflict(line), *([others.finding] if others else [])),
         fit.info.get("windows"),
@@ -117,6 +123,8 @@ def audit(fit: Fit, quantities: Sequence[str] = (), *, refit: bool = False, prog
         _of(fit),
         fit.law.spec,
         others,
+        _without_highest(fit, line, names),
+        Verdict(told["status"], tuple(told["lines"]), told["header"]),
     )
 
 
@@ -203,6 +211,26 @@ def _drop_curve(fit: Fit, line: Linearised, names: Sequence[str], gradients: np.
     return pd.DataFrame(rows)
 
 
+def _without_highest(fit: Fit, line: Linearised, names: Sequence[str]) -> pd.DataFrame:
+    """Each quantity at the mode of the runs without the k of highest response, k up to a tenth of the runs."""
+    import pandas as pd
+
+    order = np.argsort(-line.observed, kind="stable")
+    most = max(1, len(order) // 10)
+    counts = sorted({k for k in (0, 1, 2, 3, 5, 10, 15, 20, 50, most) if k <= most})
+    modes = []
+    for k in counts:
+        kept = np.ones(len(order), bool)
+        kept[order[:k]] = False
+        modes.append(line.fitted_to(kept))
+    values = values_at(line, modes)
+    rows = line.model.runs.rows
+    made = [(n, k, float(x)) for n in names if n in values for k, x in zip(counts, values[n], strict=True)]
+    frame = pd.DataFrame(made, columns=["quantity", "k", "value"])
+    last = [rows[int(order[k - 1])] if k else None for k in frame["k"]]
+    return frame.assign(row=pd.Series(last, dtype=object, index=frame.index))
+
+
 @dataclass(frozen=True, eq=False)
 class Stability:
     """A quantity from part of the runs: those up to a compute, and those from a compute on.
@@ -241,15 +269,9 @@ def stability(fit: Fit, quantities: Sequence[str] = ()) -> Stability:
     import pandas as pd
 
     line, names, gradients = linearised_fit(fit, quantities)
-    C = compute_of(line.model.runs)
-    if C is None:
+    if compute_of(line.model.runs) is None:
         raise NotFittedFor("the table has no compute to cut it by", code="BS-F002")
-    least = max(2 * line.inner, int(np.ceil(_LEAST_SHARE * len(C))))
-    windows = []
-    for share in np.linspace(0, 1, _CUTS):
-        cut = float(np.quantile(C, share))
-        windows += [("up to", cut, C <= cut * (1 + 1e-9)), ("from", cut, C >= cut * (1 - 1e-9))]
-    windows = [w for w in windows if w[2].sum() >= least]
+    windows = windows_of(line)
     fits = [line.fitted_to(rows) for _, _, rows in windows]
     values = values_at(line, fits)
     posterior = fit.draws("posterior")

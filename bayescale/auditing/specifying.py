@@ -47,6 +47,12 @@ class Specifications:
         """The table itself."""
         return self.table
 
+    def span(self) -> tuple[float, float]:
+        """The least and the largest median of the first quantity, over the models that predict about as well."""
+        named, fine = self.table["quantity"].to_numpy(), self.table["comparable"].to_numpy(bool)
+        medians = self.table["median"].to_numpy(float)[(named == named[0]) & fine]
+        return float(medians.min()), float(medians.max())
+
     def to_json(self) -> dict[str, Any]:
         """The finding and one record a row."""
         rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")

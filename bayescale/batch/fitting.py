@@ -15,12 +15,13 @@ from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Failure, Outco
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
-from bayescale.inference import fit_info, verdict_lines
+from bayescale.inference import fit_info
 from bayescale.law import Law, Prior, parse_prior
 from bayescale.laws import LAWS, find_law
 from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, axis_labels, variable_dims
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, Settings, progress_bar
+from bayescale.verdicts import finding_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -377,7 +378,7 @@ def _info_of(
     return info | {
         "checks": [f.document() for f in outcome.checks],
         "headline_source": "posterior" if answers and outcome.certified else "none",
-        "verdict": {"status": worst(findings), "lines": verdict_lines(findings)},
+        "verdict": {"status": worst(findings), "lines": finding_lines(findings)},
         "budgets": list(budgets) if model.law.optimum is not None else [],
         "reported": [n for n in outcome.values if n not in hidden],
         "absent": [n for n in every if n not in own],

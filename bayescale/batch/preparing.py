@@ -59,7 +59,7 @@ def prepare(
     """
     runs = table if isinstance(table, Runs) else read_runs(table)
     diagnosis = doctor(runs, law, noise=options["noise"], **doctor_options)
-    require_answerable(diagnosis, runs)
+    require_answerable(diagnosis, runs, propose=False)  # a search a table would outlast the batch
     model = build_model(law, runs, **options)
     padded = _with_padded_levels(model)
     key = _key(seed, padded)

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli import kits, many
+from bayescale.cli import judging, kits, many
 from bayescale.cli.commands import Commands
 from bayescale.cli.options import (
+    Best,
     Column,
     Draws,
     DropMissing,
+    FarOk,
     FitPath,
     Fix,
     Flops,
@@ -77,6 +79,7 @@ def fit(
     unit: Unit = None,
     rows_per_run: RowsPerRun = None,
     learning_rates: LearningRates = None,
+    best: Best = False,
     fix: Fix = None,
     tie: Tie = None,
     prior: Priors = None,
@@ -102,6 +105,7 @@ def fit(
         source,
         law,
         **reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates),
+        best=best,
     )
     read_at = time.perf_counter()
     if not (quiet or json):
@@ -215,111 +219,6 @@ def _next_steps(result, out: str | None, details: bool) -> list[str]:
 
 
 @app.command()
-def doctor(
-    source: Source,
-    law: LawName = "chinchilla",
-    flops: Flops = None,
-    where: Where = None,
-    drop_missing: DropMissing = False,
-    loss_unit: LossUnit = None,
-    column: Column = None,
-    unit: Unit = None,
-    rows_per_run: RowsPerRun = None,
-    learning_rates: LearningRates = None,
-    json: Json = False,
-) -> None:
-    """Before fitting: what can this table answer?"""
-    from bayescale.diagnostics import doctor as diagnose
-    from bayescale.tables import findings_lines
-
-    runs = read_for(
-        source,
-        law,
-        **reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates),
-    )
-    found = diagnose(runs, law, flops=budgets_of(flops))
-    if json:
-        print_document(
-            {
-                "schema": "bayescale.doctor/1",
-                "law": found.law,
-                "status": found.status,
-                "runs": {
-                    "source": runs.source,
-                    "rows": runs.rows_read,
-                    "used": len(runs),
-                    "sha256": runs.sha256,
-                    "assumptions": list(runs.assumptions),
-                },
-                "findings": found.to_json(),
-                "refused": [f.code for f in found.refusals],
-            }
-        )
-        return
-    say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
-    say([f"{found.status.upper()} {found.source} for {found.law}", *findings_lines(found.findings)])
-
-
-@app.command()
-def check(fit: FitPath, json: Json = False) -> None:
-    """After fitting: did the chains converge, for every number that is reported?"""
-    from bayescale.allocation import allocate
-    from bayescale.cli import NOT_CONVERGED
-    from bayescale.diagnostics import check as check_fit
-    from bayescale.posterior import load_fit
-    from bayescale.tables import findings_lines
-
-    result = load_fit(fit)
-    budgets = result.info.get("budgets") or []
-    found = check_fit(result, allocate(result, budgets, draws="posterior") if budgets else None)
-    failed = any(f.status == "fail" for f in found)
-    if json:
-        print_document(
-            {
-                "schema": "bayescale.check/1",
-                "law": result.law.name,
-                "status": "fail" if failed else "pass",
-                "converged": not failed,
-                "checks": [f.to_json() for f in found],
-                "verdict": dict(result.info["verdict"]),
-            }
-        )
-    else:
-        say([repr(result)[1:-1], *findings_lines(found)])
-    if failed:
-        raise typer.Exit(NOT_CONVERGED)
-
-
-@app.command()
-def audit(
-    fit: FitPath,
-    quantity: Annotated[
-        list[str] | None, typer.Option("--quantity", help="A number of the fit; may be repeated.")
-    ] = None,
-    refit: Annotated[
-        bool, typer.Option("--refit", help="Fit every noise too, with groups and without (about a minute).")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Are the intervals honest? Findings, answers by window of compute, and without groups of runs."""
-    from bayescale.auditing import audit as audit_fit, stability
-    from bayescale.errors import NotFittedFor
-    from bayescale.posterior import load_fit
-    from bayescale.tables import audit_lines
-
-    result = load_fit(fit)
-    found = audit_fit(result, quantity or (), refit=refit, progress=False if json else None)
-    try:
-        windows = stability(result, quantity or ())
-    except NotFittedFor:  # a table without compute
-        windows = None
-    if json:
-        print_document({**found.to_json(), "stability": windows.to_json() if windows else None})
-    else:
-        say(audit_lines(found, windows))
-
-
-@app.command()
 def judge(
     interval: Annotated[tuple[float, float], typer.Option("--interval", help="The published interval: LO HI.")],
     rows: Annotated[int, typer.Option("--rows", help="How many runs it came from.")],
@@ -407,6 +306,7 @@ def allocate(
     level: Annotated[list[str] | None, typer.Option("--level", help="An evaluation set or recipe: eval=c4.")] = None,
     prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
     draws: Draws = "headline",
+    far_ok: FarOk = False,
     json: Json = False,
 ) -> None:
     """The compute-optimal model size and data at each budget, with intervals."""
@@ -424,6 +324,7 @@ def allocate(
         given=numbers("--given", given),
         levels=pairs("--level", level),
         draws=draws,
+        far_ok=far_ok,
     )
     if json:
         print_document(
@@ -454,6 +355,7 @@ def forecast(
     level: Annotated[list[str] | None, typer.Option("--level", help="A known group: params=1e9.")] = None,
     prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
     draws: Draws = "headline",
+    far_ok: FarOk = False,
     json: Json = False,
 ) -> None:
     """The loss that a run would reach: the law's curve, and a new run with its groups and noise."""
@@ -475,6 +377,7 @@ def forecast(
         levels=pairs("--level", level),
         prob=prob,
         draws=draws,
+        far_ok=far_ok,
     )
     if json:
         print_document(
@@ -492,5 +395,6 @@ def forecast(
         say(forecast_lines(made))
 
 
+judging.add_commands(app)
 kits.add_commands(app)
 many.add_commands(app)

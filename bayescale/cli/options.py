@@ -12,6 +12,10 @@ Source = Annotated[str, typer.Argument(help="A file (CSV, TSV, Parquet, JSON) or
 LawName = Annotated[str, typer.Option("--law", help="A law; options after a colon, as kaplan_nd:floor=yes.")]
 Where = Annotated[str | None, typer.Option("--where", help="Keep rows where this holds, as 'params < 1e9'.")]
 DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with blank cells, and say how many.")]
+Best = Annotated[
+    bool,
+    typer.Option("--best", help="Where settings such as the learning rate were swept, the best run of each design."),
+]
 LossUnit = Annotated[
     str | None, typer.Option("--loss-unit", help="nats/token, bits/token, nats/byte, bits/byte or ppl.")
 ]
@@ -38,6 +42,7 @@ Prob = Annotated[float, typer.Option("--prob", help="Probability of the interval
 Draws = Annotated[
     str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
 ]
+FarOk = Annotated[bool, typer.Option("--far-ok", help="Answer even more than 1,000 times beyond the largest run.")]
 Noise = Annotated[str, typer.Option(help="student_t, normal or laplace.")]
 Group = Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -94,9 +94,14 @@ def budgets_of(flops: Sequence[str] | None) -> tuple[float, ...]:
     return tuple(number("--flops", f) for f in flops or ())
 
 
-def read_for(source: str, law: str, **reading: Any) -> Runs:
-    """The runs of a source, with the response that a law predicts."""
+def read_for(source: str, law: str, *, best: bool = False, **reading: Any) -> Runs:
+    """The runs of a source, with the response that a law predicts; with `best`, of each design the best run alone."""
     from bayescale.laws import find_law
 
     found = find_law(law)  # a law without a table of its own is refused by name when it is fitted
-    return read_source(source, response=found.responses[0].source if found.kind == "model" else None, **reading)
+    runs = read_source(source, response=found.responses[0].source if found.kind == "model" else None, **reading)
+    if not best:
+        return runs
+    from bayescale.diagnostics import best_runs
+
+    return best_runs(runs, found)

@@ -1,6 +1,22 @@
 """Doctor before sampling, checks after it."""
 
 from bayescale.diagnostics.after import check, check_draws
-from bayescale.diagnostics.before import Diagnosis, doctor, exponents_of, require_answerable
+from bayescale.diagnostics.before import Diagnosis, ProposedRun, doctor, laws_along, proposal, require_answerable
+from bayescale.diagnostics.jacobian import exponents_of
+from bayescale.diagnostics.ladders import Ladder, ladders_of
+from bayescale.diagnostics.sweeps import best_runs
 
-__all__ = ["Diagnosis", "check", "check_draws", "doctor", "exponents_of", "require_answerable"]
+__all__ = [
+    "Diagnosis",
+    "Ladder",
+    "ProposedRun",
+    "best_runs",
+    "check",
+    "check_draws",
+    "doctor",
+    "exponents_of",
+    "ladders_of",
+    "laws_along",
+    "proposal",
+    "require_answerable",
+]

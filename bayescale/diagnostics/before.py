@@ -3,38 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, largest_compute
+from bayescale.allocation import ABSURD, FAR, largest_compute
+from bayescale.diagnostics.jacobian import Sensitivity, law_slots, sensitivity
+from bayescale.diagnostics.sweeps import sweep_finding
 from bayescale.errors import BayescaleError, Finding, RunsError, worst
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
-from bayescale.model import Model, build_model, compiled, double_precision
-from bayescale.noise import LINKS
-from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct
+from bayescale.model import Model, build_model
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Two scales whose logs are tied by a line within this (natural-log) residual move together.
 RAY_WIDTH = 0.05
-#: Above this ratio of a budget to the largest run nothing in the table bears on the answer: the verdict is fail.
-ABSURD = 1e3
 #: Share of the prior's standard deviation that a design leaves an exponent, at typical noise.
 WEAK, UNIDENTIFIED = 0.4, 0.7
-_PRIOR_DRAWS = 64
+#: Runs whose compute spans fewer decades share one budget.
+ONE_BUDGET = float(np.log10(1.2))
+
+
+#: The findings that say whether a design tells the law's exponents apart.
+IDENTIFIABILITY = ("rows", "distinct-inputs", "design-ray", "identified", "recipe-confounded", "one-isoflop")
+
+
+@dataclass(frozen=True)
+class ProposedRun:
+    """A run worth training: parameters, tokens, its compute, and the recipe to follow where the table mixes several."""
+
+    params: float
+    tokens: float
+    flops: float
+    recipe: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as `--json` prints it."""
+        return asdict(self)
+
+
+def proposal(runs: Sequence[ProposedRun]) -> str:
+    """A sentence that names runs."""
+    told = ", ".join(f"{short(r.params)} on {short(r.tokens)} tokens" for r in runs)
+    recipe = f" of {runs[0].recipe}" if runs[0].recipe else ""
+    number = ("one run", "two runs", "three runs", "four runs", "five runs", "six runs")
+    total = f"{sum(r.flops for r in runs):.2g}".replace("e+", "e")
+    count = number[len(runs) - 1] if len(runs) <= len(number) else f"{len(runs)} runs"
+    return f"Next {count}{recipe} that would help: {told} ({total} FLOP in all)."
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What the doctor found: the findings, and the status over all of them."""
+    """What the doctor found: the findings, the status over all of them, and what would settle those that fail."""
 
     findings: tuple[Finding, ...]
     law: str
     source: str
+    asked: Mapping[str, Any] | None = None
 
     @property
     def status(self) -> str:
@@ -45,6 +75,18 @@ class Diagnosis:
     def refusals(self) -> tuple[Finding, ...]:
         """Findings that forbid fitting."""
         return tuple(f for f in self.findings if f.refuses)
+
+    @cached_property
+    def next_runs(self) -> tuple[ProposedRun, ...]:
+        """The smallest set of runs found that would let the design tell the exponents apart, cheapest first.
+
+        Empty where it can already, and where no runs of other sizes and tokens within reach would do.
+        """
+        from bayescale.diagnostics.proposing import runs_that_identify
+
+        if self.asked is None or all(f.status == "pass" for f in self.findings if f.code in IDENTIFIABILITY):
+            return ()
+        return runs_that_identify(**self.asked)
 
     def frame(self) -> pd.DataFrame:
         """One row a finding."""
@@ -59,6 +101,8 @@ class Diagnosis:
     def __repr__(self) -> str:
         lines = [f"<Diagnosis of {self.source} for {self.law}: {self.status}"]
         lines += [f"  {f.status:4} {f.name}: {f.message}" for f in self.findings]
+        if self.next_runs:
+            lines.append(f"  {proposal(self.next_runs)}")
         return "\n".join(lines) + ">"
 
     def _repr_html_(self) -> str:
@@ -90,28 +134,26 @@ def doctor(
     findings = [_rows(model), *_distinct(model)]
     if not any(f.refuses for f in findings):
         findings += _rays(model)
-        design = _sensitivity(model)
+        design = sensitivity(model)
         if design is not None:
             findings += [_identified(model, design), *_recipes(model, design)]
-    findings += _compute(runs, flops)
-    return Diagnosis(tuple(findings), law.spec, runs.source)
+    findings += [*sweep_finding(runs, law), *_compute(runs, flops)]
+    asked = dict(runs=runs, law=law, fix=fix, tie=tie, noise=noise)
+    return Diagnosis(tuple(findings), law.spec, runs.source, asked)
 
 
-def require_answerable(diagnosis: Diagnosis, runs: Runs) -> None:
-    """Raise `RunsError` for the first finding that forbids fitting."""
+def require_answerable(diagnosis: Diagnosis, runs: Runs, *, propose: bool = True) -> None:
+    """Raise `RunsError` for the first finding that forbids fitting; its remedy names the runs to add, if asked to."""
     for f in diagnosis.refusals:
         code = {"rows": "BS-R020", "distinct-inputs": "BS-R017", "design-ray": "BS-R018"}.get(f.code, "BS-F002")
         message, _, remedy = f.message.partition(" → ")
+        if propose and diagnosis.next_runs:
+            remedy = f"{remedy} {proposal(diagnosis.next_runs)}".strip()
         raise RunsError(message, code=code, file=runs.source, remedy=remedy or None)
 
 
-def _law_slots(model: Model) -> list[Any]:
-    names = {p.name for p in model.law.coordinates()} | {p.name for p in model.law.parameters}
-    return [s for s in model.structure.coordinates.slots if s.parameter.name in names]
-
-
 def _rows(model: Model) -> Finding:
-    parameters = sum(s.size for s in _law_slots(model))
+    parameters = sum(s.size for s in law_slots(model))
     rows, needed = len(model.runs), parameters + 2
     if rows < needed:
         return Finding(
@@ -168,19 +210,27 @@ def _distinct(model: Model) -> list[Finding]:
 def _simpler(model: Model) -> str:
     """The one-variable laws that this table supports, named from the catalogue."""
     varied = [c for c in ("params", "tokens", "flops") if model.runs.has(c) and distinct(model.runs.values(c)) >= 3]
-    found: list[tuple[int, str]] = []
+    specs = [f"--law {spec}" for c in varied for spec in laws_along(model.law, c)[:1]]
+    return f"Fit {' or '.join(specs)} instead." if specs else "Vary it."
+
+
+def laws_along(law: Law, column: str, rows: int | None = None) -> list[str]:
+    """The catalogue's laws of the same response along one column that so many rows support, the simplest with a floor
+    first.
+    """
+    found: list[tuple[bool, int, str]] = []
     for name, entry in LAWS.items():
         if "x" not in entry.options:
             continue
-        for column in varied:
-            try:
-                law = find_law(name, x=column)
-            except BayescaleError:
-                continue
-            if law.floor and law.responses[0] == model.law.responses[0]:
-                found.append((len(law.coordinates()), f"{name}:x={column}"))
-    specs = [f"--law {spec}" for _, spec in sorted(found, key=lambda f: f[0])[:2]]  # those with the fewest parameters
-    return f"Fit {' or '.join(specs)} instead." if specs else "Vary it."
+        try:
+            other = find_law(name, x=column)
+        except BayescaleError:
+            continue
+        count = len(other.coordinates())
+        one = len(other.inputs) == 1 and not other.inputs[0].dims and other.likelihood is None
+        if one and other.responses[0] == law.responses[0] and (rows is None or rows >= count + 2):
+            found.append((not other.floor, count, f"{name}:x={column}"))
+    return [spec for _, _, spec in sorted(found)]
 
 
 def _rays(model: Model) -> list[Finding]:
@@ -205,8 +255,7 @@ def _rays(model: Model) -> list[Finding]:
                     width,
                     RAY_WIDTH,
                     f"all runs lie on {along}: the exponents of {one} and {other} cannot be told apart, only "
-                    f"the loss along this ray → {_simpler(model)} Three runs off the ray, at a quarter and at four "
-                    f"times its {other}, would tell them apart.",
+                    f"the loss along this ray → {_simpler(model)}",
                     refuses=True,
                 )
             )
@@ -230,79 +279,6 @@ def _scales_withexponents_of(model: Model) -> list[tuple[str, np.ndarray]]:
         elif values.ndim == 2:
             found += [(c, values[:, k]) for k, c in enumerate(i.columns(model.runs.columns))]
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Sensitivity:
-    """How the law reacts at the rows, for draws of the prior, in the prior's own standard deviations.
-
-    `jacobian` is d(link of mean)/dz, shape (draws, rows, coordinates); `gradients` holds d(quantity)/dz by name.
-    """
-
-    jacobian: np.ndarray
-    gradients: Mapping[str, np.ndarray]
-    noise: float
-
-    def left(self, name: str, rows: np.ndarray | None = None) -> float:
-        """The share of the prior sd of a quantity that (some) rows leave, at typical noise; median over draws."""
-        J = self.jacobian if rows is None else self.jacobian[:, rows]
-        g = self.gradients[name]
-        precision = np.eye(J.shape[2]) + np.einsum("drk,drl->dkl", J, J) / self.noise**2
-        after = np.einsum("dk,dk->d", g, np.linalg.solve(precision, g[..., None])[..., 0])
-        return float(np.median(np.sqrt(after / np.einsum("dk,dk->d", g, g))))
-
-    def singular_values(self) -> np.ndarray:
-        """Singular values in units of the noise, median over draws: below 1 the prior knows more than the design."""
-        return np.median(np.linalg.svd(self.jacobian, compute_uv=False), axis=0) / self.noise
-
-
-def _sensitivity(model: Model) -> Sensitivity | None:
-    """The Jacobian over the prior, or None for laws with an exact likelihood."""
-    import jax
-    import jax.numpy as jnp
-
-    structure, responses = model.structure, model.law.responses
-    if model.law.likelihood is not None:
-        return None
-    slots = _law_slots(model)
-    keep = np.concatenate([np.arange(s.start, s.start + s.size) for s in slots])
-    names = [*(n for n in ("a",) if n in model.law.derived), *exponents_of(model.law)]
-
-    def rows(z, data):
-        """The link of every mean, in units of the first response's noise; nothing where a row observes another."""
-        values, total = structure.values(z, data), 0.0
-        for r in responses:
-            size = responses[0].noise_scale / r.noise_scale
-            means = size * LINKS[r.support].forward(structure.means(values, data, r))
-            total = total + jnp.where(data["responses"][r.name]["used"], means, 0.0)
-        return total
-
-    def quantities(z, data):
-        values = structure.values(z, data)
-        values = values | structure.coordinates.derived(values, data["references"])
-        return {n: jnp.mean(jnp.log(values[n])) for n in names}
-
-    def both(z, data):
-        return jax.jacfwd(rows)(z, data), jax.jacfwd(quantities)(z, data)
-
-    z = np.random.default_rng(0).standard_normal((_PRIOR_DRAWS, structure.coordinates.dimension))
-    with double_precision():
-        J, G = compiled(("sensitivity", structure.key), jax.vmap(both, (0, None)), z, model.data)(z, model.data)
-    J = np.asarray(J)[:, : len(model.runs), keep]
-    gradients = {n: np.asarray(g)[:, keep] for n, g in G.items()}
-    finite = np.isfinite(J).all(axis=(1, 2))
-    for g in gradients.values():
-        finite &= np.isfinite(g).all(axis=1)
-    gradients = {n: g[finite] for n, g in gradients.items() if np.abs(g[finite]).max(initial=0) > 0}
-    return Sensitivity(J[finite], gradients, responses[0].noise_scale)
-
-
-def exponents_of(law: Law) -> list[str]:
-    """The parameters that are exponents: those named by a contribution, or free of a unit and not the floor."""
-    named = {e.removeprefix("-") for p in law.parameters for e in (p.at or {}).values()}
-    return [p.name for p in law.parameters if p.name in named] or [
-        p.name for p in law.parameters if p.unit == "1" and p.prior is not None and p.prior.support == "positive"
-    ]
 
 
 def _identified(model: Model, design: Sensitivity) -> Finding:
@@ -367,14 +343,14 @@ def _compute(runs: Runs, flops: Sequence[float]) -> list[Finding]:
         C = runs.values("flops") if runs.has("flops") else product
         assert C is not None
         decades = float(np.ptp(np.log10(C)))
-        if decades < np.log10(1.2):
+        if decades < ONE_BUDGET:
             findings.append(
                 Finding(
                     "one-isoflop",
                     "one compute budget",
                     "warn",
                     decades,
-                    np.log10(1.2),
+                    ONE_BUDGET,
                     f"all runs share one budget ({np.median(C):.3g} FLOP): they show the best size at it, but no "
                     "exponent in C. Add runs at a second budget, ten times smaller or larger",
                 )

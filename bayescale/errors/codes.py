@@ -212,6 +212,7 @@ CODES: dict[str, str] = {
     "identified": "how far the design shrinks the prior",
     "recipe-confounded": "recipe and design told apart",
     "extrapolation": "distance of the asked budgets from the data",
+    "setting-sweeps": "rows at one design that differ by training settings",
     "flops-convention": "the table's compute against 6ND",
     # Findings after sampling.
     "r-hat": "agreement of the chains",
@@ -226,6 +227,7 @@ CODES: dict[str, str] = {
     "law-unstable-in-compute": "whether both halves of the table by compute tell one law",
     "unmodelled-groups": "residuals that share an effect which the model has none for",
     "prior-conflict": "what the prior and the runs say apart",
+    "lack-of-fit": "what the law misses at repeated designs, against how far repeats differ",
     "prior-held": "the prior's share in what is known",
     "influence": "how far one run moves the answer",
     "model-choice": "what the choice of noise and groups does to the answer",

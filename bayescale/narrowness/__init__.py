@@ -5,7 +5,9 @@ from bayescale.narrowness.clusters import Clusters, bands, clusters_of, halves
 from bayescale.narrowness.examination import PRIOR_HELD, Examination, examine, prior_shares
 from bayescale.narrowness.jackknife import gradients_of, leave_out, modes_without, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables, linearise
+from bayescale.narrowness.planning import Plan, plan_halves, plan_new
 from bayescale.narrowness.widening import widened
+from bayescale.narrowness.windows import window_values, windows_of
 
 __all__ = [
     "FEWEST_TO_WIDEN",
@@ -13,6 +15,7 @@ __all__ = [
     "Clusters",
     "Examination",
     "Linearised",
+    "Plan",
     "Tables",
     "bands",
     "clusters_of",
@@ -23,8 +26,12 @@ __all__ = [
     "linearise",
     "modes_without",
     "narrowness_of",
+    "plan_halves",
+    "plan_new",
     "prior_shares",
     "spread_of",
     "values_at",
     "widened",
+    "window_values",
+    "windows_of",
 ]

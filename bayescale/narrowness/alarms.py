@@ -16,8 +16,9 @@ from bayescale.narrowness.linearised import Linearised, Tables
 from bayescale.posterior import evaluate_draws
 from bayescale.runs import compute_of
 
-#: The chance of each alarm on a table that the model fits: 5 % together, over all quantities and groupings.
-NARROW_ALARM, WINDOW_ALARM, GROUP_ALARM = 0.03, 0.01, 0.01
+#: The chance of each alarm on a table that the model fits: 5 % together, over all quantities and groupings. Where runs
+#: are repeated, the test of lack of fit has its chance from that of narrowness.
+NARROW_ALARM, WINDOW_ALARM, GROUP_ALARM, LACK_ALARM = 0.03, 0.01, 0.01, 0.01
 #: Widened draws need the spread of at least this many clusters.
 FEWEST_TO_WIDEN = 10
 WORLDS, _CHUNK = 1000, 2e7
@@ -84,7 +85,9 @@ def _standardised(seen: np.ndarray, worlds: np.ndarray) -> tuple[np.ndarray, np.
     return (seen - mean) / sd, (worlds - mean) / sd
 
 
-def narrow_interval(bench: Bench) -> tuple[Finding, dict[str, float], tuple[str, Clusters]]:
+def narrow_interval(
+    bench: Bench, chance: float = NARROW_ALARM
+) -> tuple[Finding, dict[str, float], tuple[str, Clusters]]:
     """The largest leave-cluster-out spread over quantities and groupings, against what chance explains."""
     line, best = bench.line, {n: (-np.inf, 1.0) for n in bench.names}
     top, worlds_top, where = -np.inf, np.full(bench.worlds, -np.inf), (bench.names[0], bench.clusters[0])
@@ -105,7 +108,7 @@ def narrow_interval(bench: Bench) -> tuple[Finding, dict[str, float], tuple[str,
         k = int(np.argmax(z))
         if z[k] > top:
             top, where = float(z[k]), (bench.names[k], clusters)
-    level = float(np.quantile(worlds_top, 1 - NARROW_ALARM))
+    level = float(np.quantile(worlds_top, 1 - chance))
     name, clusters = where
     value, mean, sd = level_at[name, clusters.name]
     threshold = float(np.exp(mean + level * sd))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from bayescale.errors import Finding
 from bayescale.law import Parameter
 from bayescale.model import Model
 from bayescale.narrowness.alarms import (
+    LACK_ALARM,
+    NARROW_ALARM,
     WORLDS,
     Bench,
     clusters_to_widen,
@@ -21,9 +23,13 @@ from bayescale.narrowness.alarms import (
     unmodelled_groups,
     unstable_law,
 )
-from bayescale.narrowness.clusters import Clusters, clusters_of, label_of
+from bayescale.narrowness.clusters import Clusters, clusters_of, halves, label_of
 from bayescale.narrowness.jackknife import gradients_of
 from bayescale.narrowness.linearised import Linearised, information_of, linearise
+from bayescale.narrowness.planning import Plan, plan_halves, plan_new
+from bayescale.narrowness.replicates import lack_of_fit, replicates_of
+from bayescale.narrowness.windows import window_values
+from bayescale.runs import compute_of
 
 #: A number of which the prior supplies more than this share is held by it: its spread is no property of the data.
 PRIOR_HELD = 0.2
@@ -32,7 +38,8 @@ PRIOR_HELD = 0.2
 @dataclass(frozen=True, eq=False)
 class Examination:
     """The outcome: findings, by quantity how many times too narrow its interval looks and the prior's share of it, the
-    two halves of the table by compute, and the clusters whose spread widens the headline (None: it needs no widening).
+    two halves of the table by compute, the clusters whose spread widens the headline (None: it needs no widening), and
+    runs that would make the answer surer.
     """
 
     findings: tuple[Finding, ...]
@@ -41,6 +48,7 @@ class Examination:
     windows: Mapping[str, Any] | None = None
     line: Linearised | None = None
     widen_by: Clusters | None = None
+    plan: Plan | None = None
 
     @property
     def failed(self) -> bool:
@@ -90,13 +98,30 @@ def examine(
         seed,
         worlds,
     )
-    narrow, ratios, worst = narrow_interval(bench)
+    repeats = replicates_of(bench)
+    narrow, ratios, worst = narrow_interval(bench, NARROW_ALARM - (LACK_ALARM if repeats else 0.0))
     windows, unstable = unstable_law(bench, prefer)
-    group = unmodelled_groups(bench)
+    group = [*unmodelled_groups(bench), *([lack_of_fit(bench, repeats)] if repeats else [])]
     findings += [narrow, *unstable, *group, influence(bench, prefer)]
     alarmed = [f for f in (narrow, *unstable, *group) if f.status == "fail"]
     widen = clusters_to_widen(bench, alarmed, worst) if alarmed else None
-    return Examination(tuple(findings), ratios, shares, windows, line, widen)
+    told = [*(p.name for p in model.law.parameters), *model.law.derived]
+    if windows is not None:
+        windows["by_compute"] = window_values(line, told)
+    wanted = gradients_of(z, {n: quantities[n] for n in prefer if n in quantities}, line)  # held by the prior or not
+    return Examination(tuple(findings), ratios, shares, windows, line, widen, _plan(line, *wanted, alarmed))
+
+
+def _plan(line: Linearised, names: Sequence[str], gradients: np.ndarray, alarmed: Sequence[Finding]) -> Plan | None:
+    """Runs in both halves of the table where they differ; else new runs anywhere: for the first exponent."""
+    if not names:
+        return None
+    name, gradient = names[0], gradients[0]
+    C = compute_of(line.model.runs)
+    if C is not None and any(f.code == "law-unstable-in-compute" for f in alarmed):
+        lower = halves(C)
+        return plan_halves(line, name, gradient, (lower, ~lower))
+    return plan_new(line, name, gradient)
 
 
 def prior_shares(z: np.ndarray, quantities: Mapping[str, np.ndarray]) -> dict[str, float]:

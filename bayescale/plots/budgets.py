@@ -69,7 +69,7 @@ def isoflop_curves(
     rule = cost_named(name, runs)
     C, N = compute_by(name, runs), runs.values("params")
     asked, member = _budgets(runs, C, budgets)
-    best = allocate(fit, asked, prob=prob, cost=name, given=given, draws=draws)
+    best = allocate(fit, asked, prob=prob, cost=name, given=given, draws=draws, far_ok=True)
     optimum = pd.DataFrame({"budget": asked})
     for quantity in ("params", "loss"):
         for end, values in zip(("median", "lower", "upper"), best.interval(quantity), strict=True):
@@ -191,7 +191,7 @@ def frontier_bands(
     # The largest run is a point of the curve, so that the part beyond it starts there.
     largest = float(C.max())
     grid = np.unique(np.concatenate([grid, [largest]]))
-    found = allocate(thinned(fit), [*grid, *asked], cost=cost, given=given, draws=draws)
+    found = allocate(thinned(fit), [*grid, *asked], cost=cost, given=given, draws=draws, far_ok=True)
     table = _frontier_table(found, quantity, prob, rule)
     return Frontier(
         _smoothed(table.iloc[: len(grid)]),
@@ -256,7 +256,7 @@ def loss_surface(
     few = thinned(fit, MEDIAN_DRAWS)
     loss = forecast(few, inputs=at, prob=prob, draws=draws).interval("mean")[0]
     budgets = np.geomspace(rule.flops(N[0], D[0]), rule.flops(N[-1], D[-1]), _BUDGETS)
-    best = allocate(thinned(fit), budgets, prob=prob, cost=cost, given=given, draws=draws)
+    best = allocate(thinned(fit), budgets, prob=prob, cost=cost, given=given, draws=draws, far_ok=True)
     table = pd.DataFrame({"flops": budgets})
     for end, values in zip(("median", "lower", "upper"), best.interval("params"), strict=True):
         table[f"params_{end}"] = values

@@ -32,13 +32,15 @@ ATTRIBUTE = "bayescale"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checks came to: "pass", "warn" or "fail", and at most ten plain lines."""
+    """What the checks came to: "pass", "warn" or "fail", at most ten plain lines, and what they are about."""
 
     status: str
     lines: tuple[str, ...] = ()
+    header: str = ""
 
     def __str__(self) -> str:
-        return "\n".join((self.status.upper(), *self.lines))
+        numbered = (f"{k} {line}" for k, line in enumerate(self.lines, 1))
+        return "\n".join((f"{self.status.upper()} {self.header}".rstrip(), *numbered))
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class Fit:
     @property
     def verdict(self) -> Verdict:
         """The verdict over all checks."""
-        return Verdict(self.info["verdict"]["status"], tuple(self.info["verdict"]["lines"]))
+        told = self.info["verdict"]
+        return Verdict(told["status"], tuple(told["lines"]), told.get("header", ""))
 
     @property
     def headline_source(self) -> str:

@@ -95,14 +95,14 @@ def _errors(fit: Fit) -> dict[str, dict[str, float | None]]:
 def _budgets(fit: Fit, document: dict[str, Any]) -> list[dict[str, Any]]:
     """The allocation at the fit's own budgets and at powers of ten from the smallest run on."""
     require_optimum(fit.law, {})
-    asked = [e["flops"] for e in document["allocation"]]
+    asked = [e["flops"] for e in document["allocation"] if e["params"]["median"] is not None]
     C = compute_of(fit.runs)
     if C is None:
         raise NotFittedFor("the table has no compute")
     first, last = np.ceil(np.log10(C.min()) - 1e-9), np.floor(np.log10(max([*asked, 10 * C.max()])) + 1e-9)
     powers = [float(f"1e{k}") for k in range(int(first), int(last) + 1)][-_MOST_BUDGETS:]
     flops = sorted({*asked, *(p for p in powers if not np.isclose(p, asked, rtol=1e-9).any())})
-    made = allocate(fit, flops)
+    made = allocate(fit, flops, far_ok=True)
     entries = []
     for k, entry in enumerate(made.to_json()):
         for name in ("params", "tokens", "tokens_per_param", "loss"):
@@ -125,7 +125,7 @@ def _sizes(fit: Fit) -> list[dict[str, Any]]:
     C = compute_of(fit.runs)
     if C is None:
         raise NotFittedFor("the table has no compute")
-    ends = allocate(fit, [C.min(), 100 * C.max()]).interval("params")[0]
+    ends = allocate(fit, [C.min(), 100 * C.max()], far_ok=True).interval("params")[0]
     sizes = round_numbers(*ends)
     tokens = optimal_tokens(fit, sizes)
     entries = []
@@ -163,10 +163,10 @@ def _medians(fit: Fit, document: dict[str, Any]) -> dict[str, Any]:
 
 def _digits_needed(fit: Fit, document: dict[str, Any], names: Sequence[str]) -> int:
     """The fewest significant digits whose rounding moves loss and N_opt by less than a tenth of their sd."""
-    entries = document["allocation"]
-    if not entries or entries[0]["params"]["median"] is None:
+    entries = [e for e in document["allocation"] if e["params"]["median"] is not None]
+    if not entries:
         return 6
-    made = allocate(fit, [e["flops"] for e in entries])
+    made = allocate(fit, [e["flops"] for e in entries], far_ok=True)
     spreads = [
         (
             float(np.std(np.log(np.asarray(made.dataset["params"])[k]))),

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import Allocation, allocate, require_optimum
+from bayescale.allocation import ABSURD, Allocation, allocate, largest_compute, require_optimum
 from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
@@ -30,20 +31,24 @@ def headline_allocation(fit: Fit) -> Allocation | None:
         require_optimum(fit.law, {})
     except NotFittedFor:
         return None
-    return allocate(fit, budgets)
+    largest = largest_compute(fit.runs)
+    near = [C for C in budgets if not C / largest > ABSURD]
+    return allocate(fit, near) if near else None
 
 
 def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, Any]:
     """The document of a fit as `fit.json` holds it, numbers at full precision.
 
-    Where nothing may be headlined the allocation keeps its budgets and every number is null.
+    Where nothing may be headlined, and at budgets more than 1,000 times beyond the largest run, the allocation keeps
+    its budgets and every number is null.
     """
     info, law = fit.info, fit.law
     quantities = {name: q.to_json() for name, q in fit.quantities().items()}
     derived = {n: quantities.pop(n) for n in [*quantities] if n.partition("[")[0] in law.derived}
     if allocation is None:
         allocation = headline_allocation(fit)
-    entries = allocation.to_json() if allocation is not None else _silent(fit)
+    given = {e["flops"]: e for e in allocation.to_json()} if allocation is not None else {}
+    entries = [given.pop(e["flops"], e) for e in _silent(fit)] + [*given.values()]
     seconds = info.get("seconds", {})
     return {
         "schema": FIT_SCHEMA,
@@ -62,6 +67,7 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         "design": [_contract(f) for f in info["design"]],
         "audit": [_contract(f) for f in info["audit"]],
         "verdict": dict(info["verdict"]),
+        "next_runs": _next_runs(info),
         "headline_source": info["headline_source"],
         "converged": fit.converged,
         "references": info["references"],
@@ -74,14 +80,19 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
     }
 
 
+def _next_runs(info: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the verdict proposes to train: its kind, the runs, and what they would do to which number."""
+    if info.get("next_runs") and info["headline_source"] == "none":
+        return {"kind": "identify", "quantity": None, "runs": info["next_runs"], "sd_ratio": None}
+    return info.get("plan")
+
+
 def _contract(finding: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in finding.items() if k != "refuses"}
 
 
 def _silent(fit: Fit) -> list[dict[str, Any]]:
     """The budgets that were asked about, without numbers."""
-    from bayescale.allocation import largest_compute
-
     largest = largest_compute(fit.runs)
     nothing = {"median": None, "lower": None, "upper": None}
     return [

@@ -12,27 +12,9 @@ from bayescale.auditing import Audit, Specifications, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
 from bayescale.law import LOSS_UNITS, Law, argument_names
-from bayescale.narrowness.clusters import label_of
+from bayescale.narrowness.clusters import ROW, label_of
 from bayescale.posterior import Fit
-
-_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
-
-
-def short(x: float, digits: int = 2) -> str:
-    """A count as people write it: 2.9M, 73B, 18."""
-    if not np.isfinite(x):
-        return "?"
-    for size, letter in _UNITS:
-        if abs(x) >= size:
-            return f"{_significant(x / size, digits)}{letter}"
-    return _significant(x, digits)
-
-
-def _significant(x: float, digits: int) -> str:
-    if x == 0:
-        return "0"
-    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
-    return f"{x:.{decimals}f}"
+from bayescale.runs import short
 
 
 def interval(median: float, lower: float, upper: float, digits: int = 2) -> str:
@@ -47,18 +29,14 @@ def decimals_for(error: float) -> int:
 
 def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None = None) -> list[str]:
     """The short report: which rows, the verdict, exponents and allocation with intervals, what to do next."""
-    about = fit.info["runs"]
-    rows = f"{about['used']} runs" if about["used"] == about["rows"] else f"{about['used']} of {about['rows']} rows"
     groups = ", ".join(f"{g['column']} ({g['levels']})" for g in fit.info["groupings"])
     units = [(r.name, fit.info["loss_unit"] if r.unit in LOSS_UNITS else r.unit) for r in fit.law.responses]
     predicted = ", ".join(name if unit == "1" else f"{name} in {unit}" for name, unit in units)
     noise = f"{fit.noise} noise" if fit.law.likelihood is None else "exact likelihood"
     lines = [
-        f"{about['source']} · {rows} · {predicted}",
-        f"{fit.law.title}, {noise}, " + (f"group effects of {groups}" if groups else "no group effects"),
+        *str(fit.verdict).splitlines(),
         "",
-        f"{fit.verdict.status.upper()}",
-        *(f"  {k} {line}" for k, line in enumerate(fit.verdict.lines, 1)),
+        f"{fit.law.title} · {predicted}, {noise}, " + (f"group effects of {groups}" if groups else "no group effects"),
         "",
     ]
     if fit.headline_source == "none":
@@ -134,7 +112,8 @@ def findings_lines(findings: Sequence[Finding]) -> list[str]:
 
 def audit_lines(found: Audit, windows: Stability | None) -> list[str]:
     """The findings, then each quantity by window of compute and without each group of runs."""
-    lines = [f"{found.status.upper()} {found.source} · {found.law}", *findings_lines(found.findings)]
+    lines = str(found.verdict).splitlines() if found.verdict else [f"{found.status.upper()} {found.source}"]
+    lines += ["", *findings_lines(found.findings)]
     if windows is not None:
         for name, part in windows.frame().groupby("quantity", sort=False):
             lines += ["", f"{name} from part of the runs (mode ± sd, given noise and group effects)"]
@@ -156,7 +135,25 @@ def audit_lines(found: Audit, windows: Stability | None) -> list[str]:
         most = sorted(moves, key=lambda r: -abs(r["sds"]))[:3]
         told = "; ".join(f"{r['cluster']} {r['sds']:+.1f}" for r in most)
         lines.append(f"{name} without one {label_of(grouping)}, in posterior sds: {told}")
+    lines += [line for name in dict.fromkeys(found.left_out["quantity"]) for line in _rows_lines(found, name)]
     return lines + (specification_lines(found.specifications) if found.specifications else [])
+
+
+def _rows_lines(found: Audit, name: str) -> list[str]:
+    """The rows that move a quantity most, and what it is without the runs of highest loss."""
+    rows = [r for r in found.left_out.to_dict("records") if r["grouping"] == ROW and r["quantity"] == name]
+    most = sorted(rows, key=lambda r: -abs(r["sds"]))[:5]
+    told = "; ".join(f"row {r['cluster']} {r['sds']:+.1f}" for r in most)
+    lines = [f"{name} without one row, in posterior sds: {told}"]
+    dropped = found.dropped.query("quantity == @name")
+    for direction, part in dropped.groupby("direction", sort=False):
+        picked = [r for r in part.to_dict("records") if r["k"] in (1, 2, 3, 5, 10, 20)]
+        steps = ", ".join(f"{r['k']}: {r['value']:.3f}" for r in picked)
+        lines.append(f"{name} without the k rows that move it {direction} most: {steps}")
+    if found.highest is not None and len(part := found.highest.query("quantity == @name")):
+        steps = ", ".join(f"{r['k']}: {r['value']:.3f}" for r in part.to_dict("records"))
+        lines.append(f"{name} without the k runs of highest loss (mode): {steps}")
+    return lines
 
 
 def specification_lines(made: Specifications) -> list[str]:
