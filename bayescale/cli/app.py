@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli import kits, many
+from bayescale.cli import kits, many, recipes
 from bayescale.cli.interrupting import Interruptible
 from bayescale.cli.options import (
     Column,
@@ -24,6 +24,7 @@ from bayescale.cli.options import (
     LossUnit,
     MinFlops,
     Noise,
+    Pool,
     Priors,
     Prob,
     RowsPerRun,
@@ -34,7 +35,17 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, least_flops, number, numbers, pairs, read_for, read_source, reading
+from bayescale.cli.values import (
+    budgets_of,
+    least_flops,
+    number,
+    numbers,
+    pairs,
+    pool_of,
+    read_for,
+    read_source,
+    reading,
+)
 from bayescale.errors import NotConverged
 
 app = typer.Typer(
@@ -80,6 +91,7 @@ def fit(
     fix: Fix = None,
     tie: Tie = None,
     prior: Priors = None,
+    pool: Pool = None,
     prior_only_ok: Annotated[
         bool, typer.Option("--prior-only-ok", help="Fit even where rows are fewer than parameters.")
     ] = False,
@@ -124,6 +136,7 @@ def fit(
                 fix=numbers("--fix", fix),
                 tie=list(pairs("--tie", tie).items()),
                 priors=pairs("--prior", prior),
+                pool=pool_of(pool),
                 prior_only_ok=prior_only_ok,
                 progress=False if quiet or json else None,
             )
@@ -494,3 +507,4 @@ def forecast(
 
 kits.add_commands(app)
 many.add_commands(app)
+recipes.add_commands(app)

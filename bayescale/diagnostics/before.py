@@ -10,7 +10,7 @@ import numpy as np
 
 from bayescale.allocation import FAR, largest_compute
 from bayescale.errors import BayescaleError, Finding, RunsError, worst
-from bayescale.law import Law
+from bayescale.law import Law, PooledLaw, Spread
 from bayescale.laws import LAWS, find_law
 from bayescale.model import Model, build_model, compiled, double_precision
 from bayescale.noise import LINKS
@@ -111,7 +111,7 @@ def _law_slots(model: Model) -> list[Any]:
 
 
 def _rows(model: Model) -> Finding:
-    parameters = sum(s.size for s in _law_slots(model))
+    parameters = sum(1 if isinstance(s.parameter.pooled, Spread) else s.size for s in _law_slots(model))
     rows, needed = len(model.runs), parameters + 2
     if rows < needed:
         return Finding(
@@ -330,6 +330,8 @@ def _identified(model: Model, design: Sensitivity) -> Finding:
 def _recipes(model: Model, design: Sensitivity) -> list[Finding]:
     """Whether any recipe alone identifies the exponents, where several are mixed."""
     runs = model.runs
+    if isinstance(model.law, PooledLaw):  # recipes are in the law: what the design leaves of it says all
+        return []
     if not runs.has("recipe") or not design.gradients:
         return []
     index, names = runs.labels("recipe")

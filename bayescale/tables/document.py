@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import Allocation, allocate, require_optimum
+from bayescale.allocation import Allocation, allocate, allocate_levels, require_optimum
 from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
@@ -58,6 +58,7 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         "parameters": quantities,
         "derived": derived,
         "allocation": entries,
+        "allocation_by_level": _by_level(fit) if allocation is not None else None,
         "checks": [_contract(f) for f in info["checks"]],
         "design": [_contract(f) for f in info["design"]],
         "audit": [_contract(f) for f in info["audit"]],
@@ -72,6 +73,13 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         "seconds": {k: finite(seconds.get(k)) for k in ("read", "compile", "sample", "total")},
         "versions": dict(info.get("versions", {})),
     }
+
+
+def _by_level(fit: Fit) -> list[dict[str, Any]] | None:
+    """The allocation of every level whose parameters differ; None where the law is one for all."""
+    made = allocate_levels(fit, fit.info.get("budgets") or []) if fit.levels else {}
+    column = next(iter(fit.levels), None)
+    return [{"levels": {column: level}, "allocation": a.to_json()} for level, a in made.items()] or None
 
 
 def _contract(finding: dict[str, Any]) -> dict[str, Any]:
