@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli import kits, many, recipes
+from bayescale.cli import deciding, kits, many
 from bayescale.cli.interrupting import Interruptible
 from bayescale.cli.options import (
     Column,
@@ -333,27 +333,6 @@ def audit(
 
 
 @app.command()
-def judge(
-    interval: Annotated[tuple[float, float], typer.Option("--interval", help="The published interval: LO HI.")],
-    rows: Annotated[int, typer.Option("--rows", help="How many runs it came from.")],
-    prob: Annotated[float, typer.Option("--prob", help="The probability that it states.")] = 0.8,
-    quantity: Annotated[str, typer.Option("--quantity", help="What it is of.")] = "a",
-    width: Annotated[float | None, typer.Option("--width", help="How wide runs like these leave it.")] = None,
-    fit: Annotated[str | None, typer.Option("--fit", help="A fit of such runs, in place of --width.")] = None,
-    json: Json = False,
-) -> None:
-    """How many runs would a published interval have needed?"""
-    from bayescale.design import judge as judge_interval
-    from bayescale.posterior import load_fit
-
-    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
-    if json:
-        print_document(made.to_json())
-    else:
-        say(list(made.lines))
-
-
-@app.command()
 def laws(
     name: Annotated[str | None, typer.Argument(help="One law, with its priors and sources.")] = None,
     for_: Annotated[str | None, typer.Option("--for", help="Which laws this table's columns support.")] = None,
@@ -507,4 +486,4 @@ def forecast(
 
 kits.add_commands(app)
 many.add_commands(app)
-recipes.add_commands(app)
+deciding.add_commands(app)

@@ -1,4 +1,4 @@
-"""The command that compares recipes."""
+"""The commands about decisions: which recipe to scale up, and what a published interval would have needed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bayescale.cli.values import budgets_of, numbers
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("multiplier")(compare)
+    app.command()(judge)
 
 
 def compare(
@@ -41,3 +42,23 @@ def compare(
         return
     for name, one in made.items() if several else [("", made)]:
         say([f"{name or one.source} · {one.law} · {one.prob:.0%} {one.kind} intervals", *one.lines()])
+
+
+def judge(
+    interval: Annotated[tuple[float, float], typer.Option("--interval", help="The published interval: LO HI.")],
+    rows: Annotated[int, typer.Option("--rows", help="How many runs it came from.")],
+    prob: Annotated[float, typer.Option("--prob", help="The probability that it states.")] = 0.8,
+    quantity: Annotated[str, typer.Option("--quantity", help="What it is of.")] = "a",
+    width: Annotated[float | None, typer.Option("--width", help="How wide runs like these leave it.")] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="A fit of such runs, in place of --width.")] = None,
+    json: Json = False,
+) -> None:
+    """How many runs would a published interval have needed?"""
+    from bayescale.design import judge as judge_interval
+    from bayescale.posterior import load_fit
+
+    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
+    if json:
+        print_document(made.to_json())
+    else:
+        say(list(made.lines))
