@@ -42,7 +42,9 @@ _PUBLIC = {
         "Prior",
         "Reference",
         "Response",
+        "Spread",
         "Uniform",
+        "pooled_law",
     ),
     "noise": ("NOISES",),
     "runs": ("Runs",),
@@ -58,7 +60,7 @@ _PUBLIC = {
     "inference": ("examined", "fit"),
     "batch": ("fit_many",),
     "auditing": ("Audit", "Ladders", "Specifications", "Stability", "audit", "ladders", "specifications", "stability"),
-    "design": ("Judgement", "RunsNeeded", "judge", "runs_needed"),
+    "design": ("Judgement", "Multiplier", "RunsNeeded", "judge", "multiplier", "runs_needed"),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
         "plot_calibration",
@@ -67,8 +69,10 @@ _PUBLIC = {
         "plot_groups",
         "plot_isoflop",
         "plot_loss_contour",
+        "plot_multiplier",
         "plot_pairs",
         "plot_prior_posterior",
+        "plot_recipes",
         "plot_residuals",
         "plot_tables",
         "plot_windows",
@@ -109,7 +113,7 @@ if TYPE_CHECKING:
     from bayescale.batch import fit_many
     from bayescale.calibration import Calibration, Simulated, calibrate, simulate
     from bayescale.datasets import DATASETS, load_runs
-    from bayescale.design import Judgement, RunsNeeded, judge, runs_needed
+    from bayescale.design import Judgement, Multiplier, RunsNeeded, judge, multiplier, runs_needed
     from bayescale.diagnostics import Diagnosis, best_runs, check, doctor
     from bayescale.errors import (
         Assumption,
@@ -142,7 +146,9 @@ if TYPE_CHECKING:
         Prior,
         Reference,
         Response,
+        Spread,
         Uniform,
+        pooled_law,
     )
     from bayescale.laws import LAWS, find_law
     from bayescale.model import Model, build_model
@@ -154,8 +160,10 @@ if TYPE_CHECKING:
         plot_groups,
         plot_isoflop,
         plot_loss_contour,
+        plot_multiplier,
         plot_pairs,
         plot_prior_posterior,
+        plot_recipes,
         plot_residuals,
         plot_tables,
         plot_windows,

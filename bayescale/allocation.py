@@ -12,7 +12,7 @@ import numpy as np
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import Law, argument_names, call
 from bayescale.model import compiled, double_precision
-from bayescale.posterior import Fit, convergence, finite, for_each_table
+from bayescale.posterior import Fit, convergence, finite, for_each_table, levels_of, one_level
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 
 if TYPE_CHECKING:
@@ -192,9 +192,10 @@ def allocate(
 
     N_opt minimises L(N, D) with D bought by the budget: C = 6ND, or the table's own cost with `cost="table"`. The
     near-optimal set holds every N whose loss is within 0.1 % of the best, per draw. `given` sets inputs of the law that
-    a budget does not (as U), `levels` names the level of a column that the law's parameters differ by (as an evaluation
-    set), `max_params` caps N. `draws="posterior"` answers even where nothing may be headlined, `far_ok=True` even more
-    than 1,000 times beyond the largest run, whose compute is counted by the same cost.
+    a budget does not (as U), `levels` names the level of a column that the law's parameters differ by, as an evaluation
+    set or a recipe; without it the answer of a pooled law is for its average level. `max_params` caps N.
+    `draws="posterior"` answers even where nothing may be headlined, `far_ok=True` even more than 1,000 times beyond the
+    largest run, whose compute is counted by the same cost.
 
     Raises `NotFittedFor` (BS-F001) when the law has no optimum at a budget, naming what it can give, (BS-F002) when
     the fit may not be headlined, and (BS-R027) for a budget that nothing in the table bears on.
@@ -204,12 +205,14 @@ def allocate(
     """
     import xarray as xr
 
-    law, budgets = fit.law, np.atleast_1d(np.asarray(flops, float))
+    budgets = np.atleast_1d(np.asarray(flops, float))
     if budgets.ndim != 1 or not len(budgets) or not (np.isfinite(budgets) & (budgets > 0)).all():
         raise NotFittedFor("budgets must be positive numbers of FLOP", remedy="For example --flops 1e21.")
     given = dict(given or {})
-    require_optimum(law, given)
+    require_optimum(fit.law, given)
     require_headline(fit, draws)
+    fit, levels, about = one_level(fit, levels)
+    law = fit.law
     runs = fit.runs
     rule = cost_named(cost, runs)
     largest = largest_compute(runs, rule)
@@ -234,7 +237,7 @@ def allocate(
         coords={"flops": budgets, "chain": posterior["chain"], "draw": posterior["draw"]},
         attrs={"law": law.spec, "cost": rule.meaning, "near_optimal": NEAR_OPTIMAL, "draws": draws},
     )
-    notes = []
+    notes = [*about]
     if rule.name == "6nd" and runs.has("flops") and runs.has("params") and runs.has("tokens"):
         ratio = runs.values("flops") / rule.flops(runs.values("params"), runs.values("tokens"))
         if np.max(np.abs(ratio - 1)) > 0.05:
@@ -256,6 +259,15 @@ def allocate(
         tuple(notes),
         fit.interval_kind(draws),
     )
+
+
+def allocate_levels(fit: Fit, flops: Sequence[float], **options: Any) -> dict[str, Allocation]:
+    """The allocation of every level whose parameters differ, by level; empty where the law is one for all."""
+    return {
+        level: allocate(fit, flops, levels={column: level}, **options)
+        for column in fit.levels
+        for level in levels_of(fit)
+    }
 
 
 def largest_compute(runs: Runs, cost: Cost | None = None) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import Finding, FitError, LawError, nearest, worst
-from bayescale.law import Law, call
+from bayescale.law import Law, PooledLaw, call
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model, compiled, double_precision, one_blas_thread
 from bayescale.noise import LINKS
@@ -183,6 +183,12 @@ def least_squares(
         )
     if law.likelihood is not None:
         raise LawError(f"law {law.name!r} has an exact likelihood: there are no residuals to fit", code="BS-F001")
+    if isinstance(law, PooledLaw):
+        raise LawError(
+            "least squares does not pool: nothing would hold the levels together",
+            code="BS-F001",
+            remedy="Fit one level alone.",
+        )
     if law.responses[1:]:
         raise LawError(f"law {law.name!r} predicts several responses: least squares weighs only one", code="BS-F001")
     model = build_model(law, runs, noise="normal", group="none", fix=fix, tie=tie, references=references)

@@ -17,10 +17,10 @@ from bayescale.allocation import (
     require_within_reach,
 )
 from bayescale.errors import LawError, NotFittedFor, nearest
-from bayescale.law import argument_names
+from bayescale.law import PooledLaw, argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.noise import LINKS, NOISES
-from bayescale.posterior import Fit, finite, for_each_table, noise_scales
+from bayescale.posterior import Fit, finite, for_each_table, new_level, noise_scales, one_level
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, compute_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def forecast(
     Give the law's inputs: `N` and `D` (a missing one of N, D, C follows from C = 6ND), or by name in `inputs`; scalars
     or arrays of one length. With `C` alone the compute-optimal N and D are used, draw by draw. `levels`, as
     `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`, and the level of a column that
-    the law's parameters differ by.
+    the law's parameters differ by; without it a pooled law's curve is that of its average level, and a new group has a
+    level of its own.
 
     Raises `NotFittedFor` when an input of the law is missing, naming it, and (BS-R027) more than 1,000 times beyond the
     largest run, unless `far_ok`.
@@ -133,6 +134,7 @@ def forecast(
     import xarray as xr
 
     require_headline(fit, draws)
+    fit, novel, levels, about = _chosen(fit, levels, seed)
     law = fit.law
     named = {r.name: r for r in law.responses}
     if response is not None and response not in named:
@@ -150,15 +152,22 @@ def forecast(
     optimal = N is None and D is None and not inputs and C is not None
     if optimal:
         at = {"C": np.atleast_1d(np.asarray(C, float))}
-        best = allocate(fit, at["C"].tolist(), draws=draws, levels=levels, far_ok=far_ok)
-        mean = np.asarray(best.dataset["loss"]).reshape(len(at["C"]), -1)
-        named_as = {"N": "params", "D": "tokens"}
-        middles = {n: best.dataset[c] for n, c in named_as.items() if c in best.dataset}
-        where = at | {n: np.median(np.asarray(v), axis=(-2, -1)) for n, v in middles.items()}
+
+        def means(of: Fit, values: Mapping[str, np.ndarray]) -> np.ndarray:
+            best = allocate(of, at["C"].tolist(), draws=draws, levels=levels, far_ok=far_ok)
+            named_as = {"N": "params", "D": "tokens"}
+            middles = {n: best.dataset[c] for n, c in named_as.items() if c in best.dataset}
+            where.update({n: np.median(np.asarray(v), axis=(-2, -1)) for n, v in middles.items()})
+            return np.asarray(best.dataset["loss"]).reshape(len(at["C"]), -1)
+
     else:
         at = _points(fit, N, D, C, inputs)
-        mean = curve(fit, values, {i.name: at[i.name] for i in law.inputs}, predicted.name)
-        where = at
+
+        def means(of: Fit, values: Mapping[str, np.ndarray]) -> np.ndarray:
+            return curve(of, values, {i.name: at[i.name] for i in law.inputs}, predicted.name)
+
+    where: dict[str, np.ndarray] = dict(at)
+    mean = means(fit, values)
     link, rng = LINKS[predicted.support], np.random.default_rng([seed, 7])
     location = link.forward(mean)
     noise, taken = NOISES[fit.noise], fit.draws("posterior")
@@ -166,7 +175,7 @@ def forecast(
     sigma = noise_scales(fit, where, suffix)
     size = location.shape
     run_noise = sigma * noise.sample(rng, size, **shape_values)
-    new = location + run_noise
+    new = run_noise + (link.forward(means(novel, parameter_draws(novel, draws))) if novel else location)
     learnt = [column for column in fit.group if np.ptp(taken[f"tau_{column}{suffix}"]) > 0]
     for column in learnt:
         new = new + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
@@ -204,7 +213,7 @@ def forecast(
     ratio = np.broadcast_to(compute / largest, (points,))
     if np.isfinite(ratio).any():
         require_within_reach(np.asarray(compute, float), largest, far_ok)
-    notes = [f"{k}: {KINDS[k]}" for k in made]
+    notes = [*about, *(f"{k}: {KINDS[k]}" for k in made)]
     if few := [column for column in fit.group if column not in learnt]:
         notes.append(f"an average of the known levels of {', '.join(few)}: name one, as levels={{{few[0]!r}: ...}}")
     if np.nanmax(ratio, initial=0) > FAR:
@@ -213,6 +222,20 @@ def forecast(
     return Forecast(
         dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws)
     )
+
+
+def _chosen(
+    fit: Fit, levels: Mapping[str, str] | None, seed: int
+) -> tuple[Fit, Fit | None, dict[str, str], tuple[str, ...]]:
+    """The fit of the level that is forecast, that of a level not seen before, the groups still named, and a note."""
+    named = dict(levels or {})
+    if not isinstance(fit.law, PooledLaw):
+        return fit, None, named, ()
+    column = fit.law.column
+    if column in named:
+        return one_level(fit, {column: named.pop(column)})[0], None, named, ()
+    made, _, about = one_level(fit, None)
+    return made, new_level(fit, np.random.default_rng([seed, 8])), named, about
 
 
 def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, default_budgets, require_optimum
+from bayescale.allocation import allocate, allocate_levels, default_budgets, require_optimum
 from bayescale.diagnostics import check, doctor, require_answerable
 from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor
-from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior
+from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
-from bayescale.model import Model, build_model, one_blas_thread
+from bayescale.model import Model, build_model, one_blas_thread, resolved_pool
 from bayescale.narrowness import examine, widened
 from bayescale.posterior import SCHEMA, Fit, flat_draws, flattened, headline_of, make_tree, model_of
 from bayescale.runs import Runs
@@ -49,6 +49,7 @@ def fit(
     priors: Mapping[str, Prior | str] | None = None,
     priors_from: Fit | None = None,
     min_flops: float | str | None = None,
+    pool: str | Mapping[str, Any] | None = None,
     references: Mapping[str, Any] | None = None,
     prior_only_ok: bool = False,
     progress: bool | Progress | None = None,
@@ -85,6 +86,10 @@ def fit(
     min_flops
         Leave out runs of less compute; "auto" keeps them, but lets those below a cut lie off the law by a term that
         grows with the distance from it. The posterior averages over the cut, and the law is what holds above it.
+    pool
+        A column whose levels, as recipes, differ in their amplitudes, partially pooled: "recipe"; or what differs, as
+        `{"recipe": ("A", "B", "E")}`, with spreads as `{"recipe": {"A": "halfnormal(.1)"}}` (see `pooled_law`). No
+        intercepts of that column are fitted beside them.
     references
         The scales at which priors are judged, as `{"N0": 1e9}`; by default the geometric middle of the design. A refit
         on part of the runs should be given those of the first fit.
@@ -109,7 +114,7 @@ def fit(
     >>> fit = bs.fit("chinchilla", bs.load_runs("byte-ladder"), seed=0)  # doctest: +SKIP
     """
     began = time.perf_counter()
-    law = find_law(law)
+    law = pooled_law(find_law(law), resolved_pool(pool, runs))
     if not 0 < prob < 1:
         raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
     for name, value in (("chains", chains), ("draws", draws), ("warmup", warmup)):
@@ -363,8 +368,13 @@ def _asked(result: Fit) -> dict[str, np.ndarray]:
     """Draws of everything that is reported, allocations at the fit's budgets included, by name."""
     asked = {n: x.reshape(-1) for n, x in flattened(result.tree["headline"].to_dataset())}
     if budgets := result.info["budgets"]:
-        made = allocate(result, budgets, draws="posterior", far_ok=True).dataset
-        for name in ("params", "tokens_per_param", "loss"):
-            for k, C in enumerate(budgets):
-                asked[f"{name} at {C:.3g}"] = np.asarray(made[name])[k].reshape(-1)
+        every = {
+            "": allocate(result, budgets, draws="posterior", far_ok=True),
+            **allocate_levels(result, budgets, draws="posterior", far_ok=True),
+        }
+        for level, made in every.items():
+            for name in ("params", "tokens_per_param", "loss"):
+                for k, C in enumerate(budgets):
+                    told = f"{name} of {level} at {C:.3g}" if level else f"{name} at {C:.3g}"
+                    asked[told] = np.asarray(made.dataset[name])[k].reshape(-1)
     return asked

@@ -16,8 +16,9 @@ from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
 from bayescale.inference import fit_info
-from bayescale.law import Law, Prior, parse_prior
+from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
+from bayescale.model import resolved_pool
 from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, axis_labels, variable_dims
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, Settings, progress_bar
@@ -45,6 +46,7 @@ def fit_many(
     tie: Sequence[tuple[str, str]] = (),
     priors: Mapping[str, Prior | str] | None = None,
     min_flops: str | None = None,
+    pool: str | Mapping[str, Any] | None = None,
     references: Mapping[str, Any] | None = None,
     precision: str = "float64",
     workers: int | None = None,
@@ -70,7 +72,7 @@ def fit_many(
         By name, or a sequence: `Runs`, or whatever `read_runs` takes.
     seed
         A table's draws depend on the seed, its own numbers and the options: not on its name, nor on the other tables.
-    noise, group, prob, flops, fix, tie, priors, min_flops, references
+    noise, group, prob, flops, fix, tie, priors, min_flops, pool, references
         As in `fit`, the same for every table.
     precision
         "float64", or "float32" for the first rung: faster on a GPU. A table whose noise is below 1e-3 is sampled again
@@ -108,6 +110,9 @@ def fit_many(
     law = find_law(law)
     if not 0 < prob < 1:
         raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
+    if pool:
+        first = next((t for t in (tables.values() if isinstance(tables, Mapping) else tables)), None)
+        law = pooled_law(law, resolved_pool(pool, first) if isinstance(first, Runs) else pool)
     if precision not in PRECISIONS:
         raise LawError(f"precision {precision!r} is neither float64 nor float32", code="BS-U001")
     named = names_of(tables)
@@ -175,7 +180,9 @@ def _elsewhere(
     client: Any, blocks: Sequence[Sequence[Task]], law: Law, options: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Iterator[Batch]:
     """The parts of the batch, sampled wherever a client runs them."""
-    shared = law.spec if law.name in LAWS and find_law(law.spec) is law else law
+    base, pool = (law.one, law.pool) if isinstance(law, PooledLaw) else (law, None)
+    known = base.name in LAWS and find_law(base.spec) is base
+    shared, options = (base.spec, {**options, "pool": pool}) if known else (law, options)
     tables = [{t.name: t.model.runs for t in block} for block in blocks]
     for future in [client.submit(_fitted, shared, part, {**options, **given}) for part in tables if part]:
         tree, info, status, runs = future.result()
@@ -331,6 +338,7 @@ def assemble(
         "law": law.name,
         "law_options": dict(law.options),
         "law_digest": law.digest(),
+        "options": {"pool": law.pool if isinstance(law, PooledLaw) else None},
         "noise": noise,
         "group": sorted({c for i in infos.values() for c in i["group"]}),
         "seed": seed,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli import judging, kits, many
+from bayescale.cli import deciding, judging, kits, many
 from bayescale.cli.commands import Commands
 from bayescale.cli.options import (
     Best,
@@ -26,6 +26,7 @@ from bayescale.cli.options import (
     LossUnit,
     MinFlops,
     Noise,
+    Pool,
     Priors,
     Prob,
     RowsPerRun,
@@ -36,7 +37,17 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, least_flops, number, numbers, pairs, read_for, read_source, reading
+from bayescale.cli.values import (
+    budgets_of,
+    least_flops,
+    number,
+    numbers,
+    pairs,
+    pool_of,
+    read_for,
+    read_source,
+    reading,
+)
 from bayescale.errors import NotConverged
 
 app = typer.Typer(
@@ -83,6 +94,7 @@ def fit(
     fix: Fix = None,
     tie: Tie = None,
     prior: Priors = None,
+    pool: Pool = None,
     prior_only_ok: Annotated[
         bool, typer.Option("--prior-only-ok", help="Fit even where rows are fewer than parameters.")
     ] = False,
@@ -128,6 +140,7 @@ def fit(
                 fix=numbers("--fix", fix),
                 tie=list(pairs("--tie", tie).items()),
                 priors=pairs("--prior", prior),
+                pool=pool_of(pool),
                 prior_only_ok=prior_only_ok,
                 progress=False if quiet or json else None,
             )
@@ -219,24 +232,6 @@ def _next_steps(result, out: str | None, details: bool) -> list[str]:
 
 
 @app.command()
-def judge(
-    interval: Annotated[tuple[float, float], typer.Option("--interval", help="The published interval: LO HI.")],
-    rows: Annotated[int, typer.Option("--rows", help="How many runs it came from.")],
-    prob: Annotated[float, typer.Option("--prob", help="The probability that it states.")] = 0.8,
-    quantity: Annotated[str, typer.Option("--quantity", help="What it is of.")] = "a",
-    width: Annotated[float | None, typer.Option("--width", help="How wide runs like these leave it.")] = None,
-    fit: Annotated[str | None, typer.Option("--fit", help="A fit of such runs, in place of --width.")] = None,
-    json: Json = False,
-) -> None:
-    """How many runs would a published interval have needed?"""
-    from bayescale.design import judge as judge_interval
-    from bayescale.posterior import load_fit
-
-    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
-    if json:
-        print_document(made.to_json())
-    else:
-        say(list(made.lines))
 
 
 @app.command()
@@ -398,3 +393,4 @@ def forecast(
 judging.add_commands(app)
 kits.add_commands(app)
 many.add_commands(app)
+deciding.add_commands(app)

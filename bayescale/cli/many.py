@@ -19,6 +19,7 @@ from bayescale.cli.options import (
     LearningRates,
     LossUnit,
     Noise,
+    Pool,
     Priors,
     Prob,
     RowsPerRun,
@@ -29,7 +30,7 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, numbers, pairs, read_for, reading
+from bayescale.cli.values import budgets_of, numbers, pairs, pool_of, read_for, reading
 from bayescale.errors import BayescaleError, FitError, NotConverged
 
 #: Rows of the table of results that a person is shown; the rest is in the store and in `--json`.
@@ -70,6 +71,7 @@ def batch(
     fix: Fix = None,
     tie: Tie = None,
     prior: Priors = None,
+    pool: Pool = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")] = None,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
@@ -96,6 +98,7 @@ def batch(
             fix=numbers("--fix", fix),
             tie=list(pairs("--tie", tie).items()),
             priors=pairs("--prior", prior),
+            pool=pool_of(pool),
             workers=workers,
             store=store,
             client=_client(scheduler) if scheduler else None,

@@ -48,4 +48,8 @@ Group = Annotated[str, typer.Option(help="auto, none, or columns joined by comma
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Fix = Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")]
 Tie = Annotated[list[str] | None, typer.Option("--tie", help="Two equal parameters: alpha=beta.")]
+Pool = Annotated[
+    str | None,
+    typer.Option("--pool", help="Recipes of their own, partially pooled: recipe, or recipe=A,B,E (what differs)."),
+]
 Priors = Annotated[list[str] | None, typer.Option("--prior", help="A prior: 'alpha=normal(.35,.02)'.")]

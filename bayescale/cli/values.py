@@ -60,6 +60,17 @@ def reading(
     }
 
 
+def pool_of(text: str | None) -> str | dict[str, tuple[str, ...]] | None:
+    """The value of `--pool`: a column, or a column and the parameters that differ by it."""
+    if text is None:
+        return None
+    column, sign, names = text.partition("=")
+    listed = tuple(n.strip() for n in names.split(",") if n.strip())
+    if not column.strip() or (sign and not listed):
+        raise BayescaleError(f"--pool takes COLUMN or COLUMN=A,B, got {text!r}", code="BS-U001")
+    return {column.strip(): listed} if listed else column.strip()
+
+
 def read_source(source: str, **reading: Any) -> Runs:
     """The runs of a bundled or downloadable data set, or of a file.
 

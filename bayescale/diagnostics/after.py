@@ -33,10 +33,17 @@ def check(fit: Fit, allocation: Allocation | None = None) -> tuple[Finding, ...]
         return fit.checks  # of a batch: made of all its draws, of which a part is kept
     named = dict(flattened(fit.tree["posterior"].to_dataset()[[str(v) for v in fit.tree["headline"].data_vars]]))
     if allocation is not None:
-        for k, C in enumerate(allocation.flops):
-            for name in ("params", "tokens_per_param", "loss"):
-                draws = np.asarray(allocation.dataset[name])[k]
-                named[f"{name} at {C:.3g}"] = draws if name == "loss" else np.log(draws)
+        from bayescale.allocation import allocate_levels
+
+        for level, made in {
+            "": allocation,
+            **allocate_levels(fit, allocation.flops.tolist(), draws="posterior"),
+        }.items():
+            for k, C in enumerate(made.flops):
+                for name in ("params", "tokens_per_param", "loss"):
+                    draws = np.asarray(made.dataset[name])[k]
+                    told = f"{name} of {level} at {C:.3g}" if level else f"{name} at {C:.3g}"
+                    named[told] = draws if name == "loss" else np.log(draws)
     return check_draws(named, fit.tree["sample_stats"].to_dataset())
 
 

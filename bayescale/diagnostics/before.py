@@ -13,7 +13,7 @@ from bayescale.allocation import ABSURD, FAR, largest_compute
 from bayescale.diagnostics.jacobian import Sensitivity, law_slots, sensitivity
 from bayescale.diagnostics.sweeps import sweep_finding
 from bayescale.errors import BayescaleError, Finding, RunsError, worst
-from bayescale.law import Law
+from bayescale.law import Law, PooledLaw, Spread
 from bayescale.laws import LAWS, find_law
 from bayescale.model import Model, build_model
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct, short
@@ -153,7 +153,7 @@ def require_answerable(diagnosis: Diagnosis, runs: Runs, *, propose: bool = True
 
 
 def _rows(model: Model) -> Finding:
-    parameters = sum(s.size for s in law_slots(model))
+    parameters = sum(1 if isinstance(s.parameter.pooled, Spread) else s.size for s in law_slots(model))
     rows, needed = len(model.runs), parameters + 2
     if rows < needed:
         return Finding(
@@ -306,6 +306,8 @@ def _identified(model: Model, design: Sensitivity) -> Finding:
 def _recipes(model: Model, design: Sensitivity) -> list[Finding]:
     """Whether any recipe alone identifies the exponents, where several are mixed."""
     runs = model.runs
+    if isinstance(model.law, PooledLaw):  # recipes are in the law: what the design leaves of it says all
+        return []
     if not runs.has("recipe") or not design.gradients:
         return []
     index, names = runs.labels("recipe")

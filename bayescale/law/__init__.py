@@ -10,6 +10,7 @@ from bayescale.law.declaration import (
     Response,
 )
 from bayescale.law.formulas import argument_names, call, contribution_name
+from bayescale.law.pooling import PooledLaw, Spread, pooled_law
 from bayescale.law.priors import (
     FAMILIES,
     Beta,
@@ -41,9 +42,11 @@ __all__ = [
     "LogUniform",
     "Normal",
     "Parameter",
+    "PooledLaw",
     "Prior",
     "Reference",
     "Response",
+    "Spread",
     "Uniform",
     "Unit",
     "argument_names",
@@ -51,4 +54,5 @@ __all__ = [
     "contribution_name",
     "loss_unit",
     "parse_prior",
+    "pooled_law",
 ]

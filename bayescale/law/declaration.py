@@ -7,12 +7,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bayescale.errors import LawError
 from bayescale.law.consistency import contradictions
 from bayescale.law.formulas import contribution_name
 from bayescale.law.priors import Prior
+
+if TYPE_CHECKING:
+    from bayescale.law.pooling import Spread
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ class Parameter:
     sign of the exponent). `unit="response"`
     makes the prior follow the unit of the response ("1/response" inversely). `dims` gives the parameter axes, `over`
     one value a level of a column (gathered by row before the formula sees it), `pooled` shrinks those levels to a
-    common value with that prior on their spread, in units of the prior's own standard deviation. `ordered` makes the
-    values increase along the last axis with that prior on the gaps; `above` and `below` put the prior on the distance
-    above another parameter, or on the fraction of it.
+    common value with that prior on their spread, in units of the prior's own standard deviation (a `Spread` states its
+    own scale). `ordered` makes the values increase along the last axis with that prior on the gaps; `above` and `below`
+    put the prior on the distance above another parameter, or on the fraction of it.
     """
 
     name: str
@@ -88,7 +91,7 @@ class Parameter:
     at: Mapping[str, str] | None = None
     dims: tuple[str, ...] = ()
     over: str | None = None
-    pooled: Prior | None = None
+    pooled: Prior | Spread | None = None
     ordered: Prior | None = None
     above: str | float | None = None
     below: str | float | None = None

@@ -1,12 +1,14 @@
 """Law + noise + runs → one NumPyro model: coordinates, groups, density, simulation."""
 
 from bayescale.model.build import Model, build_model, make_references, observed_rows, unit_factor
-from bayescale.model.coordinates import Coordinates, make_coordinates
+from bayescale.model.coordinates import Coordinates, formulas_of, make_coordinates
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
+from bayescale.model.pooling import FEWEST_LEVELS, resolved_pool
 from bayescale.model.programs import compiled, double_precision, forget_programs, one_blas_thread, user_cache_folder
 
 __all__ = [
+    "FEWEST_LEVELS",
     "Coordinates",
     "Grouping",
     "Intercepts",
@@ -17,6 +19,7 @@ __all__ = [
     "compiled",
     "double_precision",
     "forget_programs",
+    "formulas_of",
     "isoflop_levels",
     "make_coordinates",
     "make_groupings",
@@ -24,6 +27,7 @@ __all__ = [
     "observed_rows",
     "one_blas_thread",
     "pad",
+    "resolved_pool",
     "same_partition",
     "unit_factor",
     "user_cache_folder",

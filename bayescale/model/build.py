@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import LawError, Note, RunsError, nearest
-from bayescale.law import LOSS_UNITS, Input, Law, Parameter, Prior, Response
+from bayescale.law import LOSS_UNITS, Input, Law, Parameter, PooledLaw, Prior, Response
 from bayescale.laws import find_law
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
@@ -21,6 +21,7 @@ from bayescale.model.observing import (
     observing_data,
     observing_of,
 )
+from bayescale.model.pooling import pooled_column, pooling_notes, with_information
 from bayescale.noise import LINKS, noise_named
 from bayescale.runs import Runs
 
@@ -100,7 +101,8 @@ def build_model(
         )
     inputs = {i.name: _input_values(i, runs) for i in law.inputs}
     refs = make_references(law, inputs, references)
-    groupings, notes = make_groupings(runs, group) if law.likelihood is None else ((), ())
+    pooled = pooled_column(law, runs)
+    groupings, notes = make_groupings(runs, group, pooled) if law.likelihood is None else ((), ())
     over = sorted({p.over for p in (*law.parameters, *law.sampled) if p.over})
     levels = {c: runs.labels(c) for c in over} | {g.column: (g.index, g.levels) for g in groupings}
     axes = dict(law.dims)
@@ -149,8 +151,10 @@ def build_model(
         "tie": [list(t) for t in tie],
         "priors": {k: str(v) for k, v in (priors or {}).items()},
         "min_flops": min_flops,
+        "pool": law.pool if isinstance(law, PooledLaw) else None,
     }
-    return Model(law, runs, noise, structure, refs, data, groupings, options, notes)
+    data = with_information(structure, data)
+    return Model(law, runs, noise, structure, refs, data, groupings, options, (*notes, *pooling_notes(law, runs)))
 
 
 def unit_factor(law: Law, runs: Runs) -> float:
@@ -320,7 +324,7 @@ def _anchor(law: Law, coordinates: Coordinates) -> Anchor | None:
         return None
     name = law.floor.removeprefix("-")
     slot = next((s for s in coordinates.slots if s.parameter.name == name), None)
-    if slot is None or slot.shape or slot.parameter.pooled:
+    if slot is None or slot.shape or slot.parameter.pooled is not None:
         return None
     prior = slot.parameter.prior
     assert prior is not None

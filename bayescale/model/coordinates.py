@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import LawError, nearest
-from bayescale.law import Law, Parameter, Prior, argument_names, call, contribution_name
+from bayescale.law import Law, Parameter, Prior, Spread, argument_names, call, contribution_name
+from bayescale.model.pooling import FEWEST_LEVELS, contrasts
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,13 @@ class Slot:
     parameter: Parameter
     shape: tuple[int, ...]
     start: int
+    unit: float = 1.0
+
+    @property
+    def spread(self) -> float | None:
+        """The known spread of levels that are too few to teach one; None where it is learnt or there are no levels."""
+        pooled = self.parameter.pooled
+        return pooled.fixed(self.shape[0], FEWEST_LEVELS) if isinstance(pooled, Spread) else None
 
     @property
     def size(self) -> int:
@@ -26,6 +34,8 @@ class Slot:
         count = int(np.prod(self.shape, dtype=int))
         if self.parameter.pooled is None:
             return count
+        if isinstance(self.parameter.pooled, Spread):  # the centre takes the place of one deviation
+            return count + (self.spread is None)
         return count + 2 * int(np.prod(self.shape[1:], dtype=int))
 
 
@@ -46,7 +56,7 @@ class Coordinates:
     @property
     def inverse(self) -> dict[str, Callable[..., Any]]:
         """How each contribution and sampled coordinate follows from the paper's parameters."""
-        return _formulas(self.law)[1]
+        return formulas_of(self.law)[1]
 
     @property
     def dimension(self) -> int:
@@ -71,7 +81,7 @@ class Coordinates:
         """Every sampled coordinate and paper parameter by name, from z of shape (dimension,).
 
         A pooled parameter comes with what its levels share: `theta_centre`, in its own unit, and `theta_spread`, in
-        units of its prior's standard deviation.
+        units of its prior's standard deviation or on the scale that its `Spread` states (where it is learnt).
         """
         import jax.numpy as jnp
 
@@ -100,7 +110,16 @@ class Coordinates:
 
         p = slot.parameter
         entries = z[slot.start : slot.start + slot.size]
-        if p.pooled is not None:
+        if isinstance(p.pooled, Spread):
+            names, deviations = pooled_names(p.name), entries[1:] if slot.spread is not None else entries[2:]
+            known[names[0]] = self._placed(p, entries[0], known)
+            spread: Any = slot.spread
+            if spread is None:
+                assert p.pooled.prior is not None
+                known[names[1]] = spread = p.pooled.prior.image(entries[1])
+            apart = spread / slot.unit * (jnp.asarray(contrasts(slot.shape[0]), z.dtype) @ deviations)
+            coordinates = entries[0] + apart
+        elif p.pooled is not None:
             rest = slot.shape[1:]
             shared = int(np.prod(rest, dtype=int))
             centre, spread = entries[:shared].reshape(rest), p.pooled.image(entries[shared : 2 * shared]).reshape(rest)
@@ -180,7 +199,7 @@ def make_coordinates(
             raise LawError(f"{name!r} is fixed or tied: it cannot have a prior as well", code="BS-L003")
         if name in fix and name in ties:
             raise LawError(f"{name!r} is both fixed and tied", code="BS-L003")
-    forward, backward = _formulas(law)
+    forward, backward = formulas_of(law)
     given = {*fix, *ties, *priors} & {*paper}
     formulas: dict[str, Callable[..., Any]] = {}
     for name in given:  # stated in the paper's parametrisation: the sampled coordinate follows by the inverse
@@ -213,7 +232,8 @@ def make_coordinates(
     for p in coordinates.values():
         if p.prior is None:
             continue
-        slot = Slot(p, shape(p), start)
+        unit = p.pooled.unit(p.prior) if isinstance(p.pooled, Spread) else 1.0
+        slot = Slot(p, shape(p), start, unit)
         slots.append(slot)
         start += slot.size
     return Coordinates(law, tuple(slots), fixed, ties, formulas)
@@ -256,7 +276,7 @@ class _Contribution:
         return x
 
 
-def _formulas(law: Law) -> tuple[dict[str, Any], dict[str, Any]]:
+def formulas_of(law: Law) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sampled → paper and paper → sampled, for contributions and for the law's own formulas."""
     forward: dict[str, Any] = dict(law.natural)
     backward: dict[str, Any] = dict(law.inverse)

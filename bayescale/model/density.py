@@ -12,6 +12,7 @@ from bayescale.law import Law, Prior, Response, argument_names
 from bayescale.model.coordinates import Coordinates
 from bayescale.model.grouping import Grouping
 from bayescale.model.observing import Observing, correlation, excess_of, innovations, interval_log_density
+from bayescale.model.pooling import deviations_from_scores
 from bayescale.model.powers import with_logs
 from bayescale.model.programs import load_numpyro
 from bayescale.noise import LINKS, Noise
@@ -135,7 +136,9 @@ class Structure:
         import jax.numpy as jnp
 
         parts = jnp.split(x, np.cumsum(self.sizes)[:-1])
-        z, log_jacobian = self._floor_from_prediction(parts[0], data)
+        z, log_slope = deviations_from_scores(self, parts[0], data)
+        z, log_jacobian = self._floor_from_prediction(z, data)
+        log_jacobian = log_jacobian + log_slope
         if not self.intercepts:
             return z, log_jacobian
         values, effects = self.values(z, data), []

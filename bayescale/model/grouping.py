@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayescale.errors import LawError, Note, RunsError
+from bayescale.model.pooling import FEWEST_LEVELS
 from bayescale.noise import EFFECTS, Effect
 from bayescale.runs import Runs
 
-#: A spread cannot be learnt from fewer levels than this, nor from fewer rows a level.
-FEWEST_LEVELS = 5
+#: Nor can a spread be learnt from fewer rows a level than this.
 FEWEST_ROWS_PER_LEVEL = 1.5
 
 #: The columns that group rows without being asked, and what each grouping means.
@@ -45,18 +45,28 @@ class Grouping:
         return len(self.index) / max(1, len(self.levels))
 
 
-def make_groupings(runs: Runs, group: str | Sequence[str]) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
+def make_groupings(
+    runs: Runs, group: str | Sequence[str], pooled: str | None = None
+) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
     """The groupings asked for, and notes on those left out.
 
     `group` is "auto" (run, model size, budget and recipe, wherever a column has at least 5 levels and 1.5 rows a
-    level), "none", or column names. Two to four recipes get effects of a wide, fixed spread. Raises `RunsError`
-    (BS-R030) for a column that the table lacks and `LawError` (BS-L002) for one with too few levels otherwise.
+    level), "none", or column names. Two to four recipes get effects of a wide, fixed spread. The column that a law is
+    `pooled` over has parameters of its own, so no intercepts: "auto" leaves it out. Raises `RunsError` (BS-R030) for a
+    column that the table lacks, `LawError` (BS-L002) for one with too few levels otherwise, (BS-L003) for the pooled
+    one.
     """
     if group == "none" or (not isinstance(group, str) and not group):
         return (), ()
     if group == "auto":
-        return _automatic(runs)
+        return _automatic(runs, pooled)
     names = [n.strip() for n in group.split(",")] if isinstance(group, str) else list(group)
+    if pooled is not None and runs.resolve(pooled) in map(runs.resolve, names):
+        raise LawError(
+            f"{pooled!r} cannot have intercepts as well as parameters of its own",
+            code="BS-L003",
+            remedy="Pool over it, or group by it.",
+        )
     return tuple(_asked(runs, name) for name in dict.fromkeys(names)), ()
 
 
@@ -83,8 +93,9 @@ def _asked(runs: Runs, column: str) -> Grouping:
     return Grouping(column, kind, index, levels)
 
 
-def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
+def _automatic(runs: Runs, pooled: str | None) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
     found: list[Grouping] = []
+    taken = runs.labels(pooled)[0] if pooled is not None else None
     notes: list[Note] = []
     for column, kind in AUTOMATIC.items():
         if column == "budget" and not runs.has("budget"):
@@ -96,6 +107,8 @@ def _automatic(runs: Runs) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
         else:
             continue
         if len(made.levels) == 1 or any(same_partition(made.index, g.index) for g in found):
+            continue
+        if taken is not None and same_partition(made.index, taken):
             continue
         if alike := next((g for g in found if _told_apart(made, g) < FEWEST_ROWS_PER_LEVEL), None):
             notes.append(

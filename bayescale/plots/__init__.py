@@ -7,6 +7,7 @@ from bayescale.plots.checking import plot_fit, plot_groups, plot_prior_posterior
 from bayescale.plots.many import plot_calibration, plot_tables
 from bayescale.plots.pairs import plot_pairs
 from bayescale.plots.planning import plot_frontier, plot_isoflop, plot_loss_contour
+from bayescale.plots.recipes import plot_multiplier, plot_recipes
 from bayescale.plots.windows import plot_held_out, plot_windows
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "plot_held_out",
     "plot_isoflop",
     "plot_loss_contour",
+    "plot_multiplier",
     "plot_pairs",
     "plot_prior_posterior",
+    "plot_recipes",
     "plot_residuals",
     "plot_tables",
     "plot_windows",

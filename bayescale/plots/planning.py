@@ -93,8 +93,15 @@ def plot_isoflop(
         Patch(color=GREY, alpha=0.3, linewidth=0, label=interval_label(fit, prob, draws)),
         Line2D([], [], color=DARK, marker="D", markersize=4, markerfacecolor="white", label="optimum, interval"),
     ]
-    legend_above(ax, handles, 2, title=warning_of(fit))
+    legend_above(ax, handles, 2, title=_about(fit))
     return finish(ax, column_label("params")[0], loss_label(fit))
+
+
+def _about(fit: Fit) -> str | None:
+    """What stands at the head of a legend: checks that failed, and which level an answer is for where levels differ."""
+    average = [f"the average {column}" for column in fit.levels]
+    told = [*filter(None, [warning_of(fit)]), *average]
+    return "; ".join(told) or None
 
 
 def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> None:
@@ -206,7 +213,7 @@ def plot_frontier(
         words = f"loss within {percent(NEAR_OPTIMAL)} of best"
         handles.append(Line2D([], [], color=VERMILLION, linewidth=0.8, linestyle=(0, (1, 1)), label=words))
     handles.append(Line2D([], [], color=DARK, linewidth=0.8, linestyle=(0, (1, 1.5)), label="largest run"))
-    legend_above(ax, handles, 2, title=warning_of(fit))
+    legend_above(ax, handles, 2, title=_about(fit))
     return finish(ax, column_label("flops")[0], f"optimal {label}")
 
 
@@ -258,5 +265,5 @@ def plot_loss_contour(
         Line2D([], [], color=VERMILLION, linewidth=1.4, label="frontier"),
         Patch(color=VERMILLION, alpha=0.2, linewidth=0, label=interval_label(fit, prob, draws)),
     ]
-    legend_above(ax, handles, 2, title=warning_of(fit))
+    legend_above(ax, handles, 2, title=_about(fit))
     return finish(ax, column_label("params")[0], column_label("tokens")[0])

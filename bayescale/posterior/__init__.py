@@ -11,6 +11,7 @@ from bayescale.posterior.fit import (
     load_fit,
     summarise,
 )
+from bayescale.posterior.levels import at_level, averaged, level_column, levels_of, new_level, one_level
 from bayescale.posterior.many import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Answers, Batch, for_each_table
 from bayescale.posterior.rebuilding import flat_draws, model_of, noise_scales
 from bayescale.posterior.replicating import replicate
@@ -36,6 +37,8 @@ __all__ = [
     "Fit",
     "Quantity",
     "Verdict",
+    "at_level",
+    "averaged",
     "axis_labels",
     "convergence",
     "evaluate_draws",
@@ -44,11 +47,15 @@ __all__ = [
     "flattened",
     "for_each_table",
     "headline_of",
+    "level_column",
     "level_log_likelihood",
+    "levels_of",
     "load_fit",
     "make_tree",
     "model_of",
+    "new_level",
     "noise_scales",
+    "one_level",
     "prior_draws",
     "replicate",
     "reported_names",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.errors import Finding, FitError, Note
-from bayescale.law import Law
+from bayescale.law import Law, PooledLaw, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.posterior import convergence
 from bayescale.posterior.tree import SLASH
@@ -197,6 +197,27 @@ class Fit:
         frame.attrs["prob"] = self.prob if prob is None else prob
         return frame
 
+    def at(self, **levels: str) -> Fit:
+        """The fit of one level of a pooled law, as `fit.at(recipe="c4")`: every verb and figure takes it.
+
+        It holds the runs and parameters of that level and the law of one; it was fitted together with the others.
+        Raises `LawError` (BS-L002) for a column that nothing differs by, `NotFittedFor` for a level that is not there.
+
+        Example:
+            >>> bs.plot_frontier(fit.at(recipe="c4"))  # doctest: +SKIP
+        """
+        from bayescale.posterior.levels import at_level
+
+        return at_level(self, levels)
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """The column whose levels have parameters of their own, with its levels; empty where the law is one for all."""
+        from bayescale.posterior.levels import level_column, levels_of
+
+        column = level_column(self.law)
+        return {} if column is None else {column: levels_of(self)}
+
     def with_info(self, **changes: Any) -> Fit:
         """The fit with entries of `info` replaced."""
         return replace(self, info={**self.info, **changes})
@@ -273,6 +294,8 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
                 remedy="Give it: load_fit(path, law=...).",
             )
         law = find_law(info["law"], **info["law_options"])
+    if (pool := info.get("options", {}).get("pool")) and not isinstance(law, PooledLaw):
+        law = pooled_law(law, pool)
     if law.digest() != info["law_digest"]:
         raise FitError(
             f"was made with another declaration of {info['law']!r}",

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import FitError, NotFittedFor
-from bayescale.law import Law, argument_names, call
+from bayescale.law import Law, PooledLaw, argument_names, call, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
 
 #: Options of a fit, which stand in its document beside those of its law.
-_FIT_OPTIONS = ("fix", "tie", "priors")
+_FIT_OPTIONS = ("fix", "tie", "priors", "pool")
 _ELEMENT = re.compile(r"^(.*)\[([^\[\]]*)\]$")
 
 
@@ -54,6 +54,7 @@ def evaluate(
     D: float | None = None,
     C: float | None = None,
     inputs: Mapping[str, float] | None = None,
+    levels: Mapping[str, str] | None = None,
     law: Law | None = None,
     draws: str = "headline",
 ) -> Evaluation:
@@ -62,7 +63,8 @@ def evaluate(
     L(N, D) and argmin L along C = 6ND are taken at the medians of the parameters that the document prints, so anyone
     can repeat them by hand; they are not the posterior medians of the loss and of N_opt, which stand under
     `posterior`. A missing one of N, D, C follows from C = 6ND; `C` alone means the optimal split. Other inputs of the
-    law go into `inputs`, a private law into `law`.
+    law go into `inputs`, a private law into `law`. Where parameters differ by level, `levels` names one, as
+    `{"recipe": "c4"}`.
 
     Raises `FitError` (BS-F004) for a document that is not of a fit, `NotFittedFor` where an input is missing, and where
     nothing may be headlined unless `draws="posterior"`.
@@ -78,7 +80,8 @@ def evaluate(
             code="BS-F002",
             remedy="draws='posterior' evaluates it at the model's own medians nevertheless.",
         )
-    values = _medians(document, law)
+    values = _medians(document, law, levels)
+    law = law.one if isinstance(law, PooledLaw) else law
     references = {k: np.asarray(v, float) for k, v in document["references"].items()}
     at = _inputs(law, {k: v for k, v in {"N": N, "D": D, "C": C, **(inputs or {})}.items() if v is not None})
     best = None
@@ -105,7 +108,7 @@ def evaluate(
         best_loss=_loss(law, values, references, {**at, **split}) if split else None,
         unit=document["loss_unit"],
         law=law.spec,
-        posterior=_tabulated(document, flops),
+        posterior=_tabulated(document, flops, levels),
     )
 
 
@@ -131,11 +134,11 @@ def _law(document: Mapping[str, Any]) -> Law:
     options = document.get("law_options")
     if options is None:
         options = {k: v for k, v in document["options"].items() if k not in _FIT_OPTIONS}
-    return find_law(name, **options)
+    return pooled_law(find_law(name, **options), document["options"].get("pool"))
 
 
-def _medians(document: Mapping[str, Any], law: Law) -> dict[str, Any]:
-    """The medians of the law's parameters; elements `c[0]`, `c[1]` become an array again."""
+def _medians(document: Mapping[str, Any], law: Law, levels: Mapping[str, str] | None) -> dict[str, Any]:
+    """The medians of the law's parameters, at a level; elements `c[0]`, `c[1]` become an array again."""
     found: dict[str, Any] = {}
     elements: dict[str, list[float]] = {}
     for name, q in document["parameters"].items():
@@ -145,8 +148,15 @@ def _medians(document: Mapping[str, Any], law: Law) -> dict[str, Any]:
             found[name] = q["median"]
     for p in law.parameters:
         if p.over:
-            raise NotFittedFor(f"the parameter {p.name} differs by level", remedy="Fit one level alone with --where.")
-        if p.name in elements:
+            known = [m[2] for n in document["parameters"] if (m := _ELEMENT.match(n)) and m[1] == p.name]
+            level = (levels or {}).get(p.over)
+            if level is None or level not in known:
+                raise NotFittedFor(
+                    f"the parameter {p.name} differs by level",
+                    remedy=f"Name one of {', '.join(known)}, as levels={{{p.over!r}: ...}}." if known else None,
+                )
+            found[p.name] = document["parameters"][f"{p.name}[{level}]"]["median"]
+        elif p.name in elements:
             shape = tuple(law.dims.get(d, -1) for d in p.dims)
             found[p.name] = np.asarray(elements[p.name]).reshape(shape)
         if found.get(p.name) is None:
@@ -213,9 +223,14 @@ def _split(N: float, C: float) -> dict[str, float]:
     return {"N": N, "D": D, "M": D / N}
 
 
-def _tabulated(document: Mapping[str, Any], flops: float | None) -> dict[str, Any] | None:
+def _tabulated(
+    document: Mapping[str, Any], flops: float | None, levels: Mapping[str, str] | None
+) -> dict[str, Any] | None:
     """The posterior of the allocation where the document tabulates this budget."""
     entries = [*document.get("allocation", []), *document.get("report", {}).get("budgets", [])]
+    if levels:
+        made = document.get("allocation_by_level") or []
+        entries = [e for by in made if by["levels"] == dict(levels) for e in by["allocation"]]
     names = ("params", "tokens", "tokens_per_param", "loss")
     for entry in entries:
         if flops is not None and np.isclose(entry["flops"], flops, rtol=1e-9):

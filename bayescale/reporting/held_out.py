@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from bayescale.errors import BayescaleWarning, LawError, NotFittedFor
 from bayescale.forecasting import forecast
 from bayescale.inference import fit as fit_law
 from bayescale.posterior import Fit
-from bayescale.runs import compute_of
+from bayescale.runs import Runs, compute_of
 
 #: Runs are held out above this share of the largest compute, or the largest tenth of the runs if that is more.
 _TOP, _LEAST = 0.4, 0.1
@@ -72,8 +73,7 @@ def held_out_runs(fit: Fit) -> dict[str, Any]:
     response = fit.law.responses[0]
     held = np.flatnonzero(out)
     at = {i.name: runs.values(i.columns(runs.columns)[0])[held] for i in fit.law.inputs}
-    made = forecast(rest, inputs=at, draws=draws)
-    median, lower, upper = made.interval("new_group")
+    median, lower, upper = _forecast_rows(rest, at, runs, held, draws)
     observed = runs.values(response.source)[held]
     inside = (observed >= lower) & (observed <= upper)
     return {
@@ -102,3 +102,18 @@ def held_out_runs(fit: Fit) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _forecast_rows(rest: Fit, at: Mapping[str, np.ndarray], runs: Runs, held: np.ndarray, draws: str) -> np.ndarray:
+    """Median and interval of one run at every row held out, by its own level where parameters differ by level."""
+    if not rest.levels:
+        return forecast(rest, inputs=at, draws=draws).interval("new_group")
+    ((column, known),) = rest.levels.items()
+    index, names = runs.labels(column)
+    found = np.empty((3, len(held)))
+    for level in np.unique(index[held]):
+        rows = np.flatnonzero(index[held] == level)
+        levels = {column: names[level]} if names[level] in known else None
+        inputs = {k: v[rows] for k, v in at.items()}
+        found[:, rows] = forecast(rest, inputs=inputs, levels=levels, draws=draws).interval("new_group")
+    return found

@@ -166,7 +166,8 @@ def _digits_needed(fit: Fit, document: dict[str, Any], names: Sequence[str]) -> 
     entries = [e for e in document["allocation"] if e["params"]["median"] is not None]
     if not entries:
         return 6
-    made = allocate(fit, [e["flops"] for e in entries], far_ok=True)
+    level = {column: levels[0] for column, levels in fit.levels.items()} or None
+    made = allocate(fit, [e["flops"] for e in entries], levels=level, far_ok=True)
     spreads = [
         (
             float(np.std(np.log(np.asarray(made.dataset["params"])[k]))),
@@ -174,14 +175,14 @@ def _digits_needed(fit: Fit, document: dict[str, Any], names: Sequence[str]) -> 
         )
         for k in range(len(entries))
     ]
-    exact = [evaluate(document, C=e["flops"], law=fit.law) for e in entries]
+    exact = [evaluate(document, C=e["flops"], law=fit.law, levels=level) for e in entries]
     for digits in range(3, 12):
         short = {
             n: {**document["parameters"][n], "median": _significant(document["parameters"][n]["median"], digits)}
             for n in names
         }
         printed = {**document, "parameters": {**document["parameters"], **short}}
-        rounded = [evaluate(printed, C=e["flops"], law=fit.law) for e in entries]
+        rounded = [evaluate(printed, C=e["flops"], law=fit.law, levels=level) for e in entries]
         if all(
             abs(np.log((a.params or 1) / (b.params or 1))) < _ROUNDING * s
             and abs((a.best_loss or 0) - (b.best_loss or 0)) < _ROUNDING * t

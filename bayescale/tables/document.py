@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import ABSURD, Allocation, allocate, largest_compute, require_optimum
+from bayescale.allocation import ABSURD, Allocation, allocate, allocate_levels, largest_compute, require_optimum
 from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
@@ -63,6 +63,7 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         "parameters": quantities,
         "derived": derived,
         "allocation": entries,
+        "allocation_by_level": _by_level(fit) if allocation is not None else None,
         "checks": [_contract(f) for f in info["checks"]],
         "design": [_contract(f) for f in info["design"]],
         "audit": [_contract(f) for f in info["audit"]],
@@ -85,6 +86,13 @@ def _next_runs(info: Mapping[str, Any]) -> dict[str, Any] | None:
     if info.get("next_runs") and info["headline_source"] == "none":
         return {"kind": "identify", "quantity": None, "runs": info["next_runs"], "sd_ratio": None}
     return info.get("plan")
+
+
+def _by_level(fit: Fit) -> list[dict[str, Any]] | None:
+    """The allocation of every level whose parameters differ; None where the law is one for all."""
+    made = allocate_levels(fit, fit.info.get("budgets") or [], far_ok=True) if fit.levels else {}
+    column = next(iter(fit.levels), None)
+    return [{"levels": {column: level}, "allocation": a.to_json()} for level, a in made.items()] or None
 
 
 def _contract(finding: dict[str, Any]) -> dict[str, Any]:

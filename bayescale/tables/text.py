@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, Allocation
+from bayescale.allocation import FAR, Allocation, allocate_levels
 from bayescale.auditing import Audit, Specifications, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
-from bayescale.law import LOSS_UNITS, Law, argument_names
+from bayescale.law import LOSS_UNITS, Law, PooledLaw, argument_names
 from bayescale.narrowness.clusters import ROW, label_of
 from bayescale.posterior import Fit
 from bayescale.runs import short
@@ -44,14 +44,16 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
         return lines
     quantities = fit.quantities()
     lines.append(f"{fit.prob:.0%} {fit.interval_kind()} intervals (equal-tailed)")
-    for name in headlined(fit):
-        q, d = quantities[name], fit.law.derived.get(name)
+    shown_names = [(n, name) for name in headlined(fit) for n in quantities if n.partition("[")[0] == name]
+    wide = max([6, *(len(n) for n, _ in shown_names)])
+    for n, name in shown_names:
+        q, d = quantities[n], fit.law.derived.get(name)
         digits = max(3, decimals_for(q.mcse_mean))
         meaning = d.meaning if d else fit.law.parameter(name).meaning
         shown = f"{q.median:.{digits}f} ({q.lower:.{digits}f} to {q.upper:.{digits}f})"
-        lines.append(f"  {name:6} {shown:28} {meaning}")
+        lines.append(f"  {n:{wide}} {shown:28} {meaning}")
     if allocation is not None:
-        lines += ["", *allocation_lines(allocation)]
+        lines += ["", *allocation_lines(allocation), *level_lines(fit, allocation)]
     if baseline is not None:
         lines += ["", f"Cross-check: {baseline.message}."]
     return lines
@@ -63,7 +65,8 @@ def headlined(fit: Fit) -> list[str]:
     names = [n for n in ("a",) if n in fit.law.derived and n in known]
     if names:
         return [*names, *(p.name for p in fit.law.parameters if p.name == fit.law.floor)]
-    return [p.name for p in fit.law.parameters if p.name in known and not p.dims and not p.over]
+    pooled = isinstance(fit.law, PooledLaw)
+    return [p.name for p in fit.law.parameters if p.name in known and not p.dims and (pooled or not p.over)]
 
 
 def allocation_lines(allocation: Allocation) -> list[str]:
@@ -82,6 +85,25 @@ def allocation_lines(allocation: Allocation) -> list[str]:
             f"    loss        {loss['median']:.3f} ({loss['lower']:.3f} to {loss['upper']:.3f}) {allocation.loss_unit}",
         ]
     return [*lines, *(f"  note: {note}" for note in allocation.notes)]
+
+
+def level_lines(fit: Fit, allocation: Allocation) -> list[str]:
+    """What every level whose parameters differ would train, one line a level and budget."""
+    made = allocate_levels(fit, allocation.flops.tolist())
+    if not made:
+        return []
+    rows = [
+        [
+            f"  {level}",
+            f"{entry['flops']:.3g} FLOP",
+            f"parameters {interval(**entry['params'])}",
+            f"tokens {interval(**entry['tokens'])}",
+            f"loss {entry['loss']['median']:.3f} ({entry['loss']['lower']:.3f} to {entry['loss']['upper']:.3f})",
+        ]
+        for level, a in made.items()
+        for entry in a.to_json()
+    ]
+    return [f"By {next(iter(fit.levels))}", *aligned(rows)]
 
 
 def summary_lines(fit: Fit) -> list[str]:

@@ -1,0 +1,64 @@
+"""The commands about decisions: which recipe to scale up, and what a published interval would have needed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bayescale.cli.options import Draws, FitPath, Json
+from bayescale.cli.printing import print_document, say
+from bayescale.cli.values import budgets_of, numbers
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("multiplier")(compare)
+    app.command()(judge)
+
+
+def compare(
+    fit: FitPath,
+    between: Annotated[
+        tuple[str, str] | None, typer.Option("--between", help="Two recipes X Y; without it all pairs.")
+    ] = None,
+    flops: Annotated[
+        list[str] | None, typer.Option("--flops", help="Compute (or the law's input) to compare at; may be repeated.")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option("--given", help="An input a budget does not set: U=1e11.")] = None,
+    prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
+    draws: Draws = "headline",
+    json: Json = False,
+) -> None:
+    """By what factor of compute one recipe outdoes another, how sure that is, and whether their curves cross."""
+    from bayescale.design import multiplier
+    from bayescale.posterior import Batch, level_column, load_fit
+
+    result = load_fit(fit)
+    made = multiplier(result, between, budgets_of(flops), given=numbers("--given", given), prob=prob, draws=draws)
+    several = isinstance(result, Batch) and level_column(result.law) is not None
+    if json:
+        print_document({"schema": "bayescale.multipliers/1", "tables": made.to_json()} if several else made.to_json())
+        return
+    for name, one in made.items() if several else [("", made)]:
+        say([f"{name or one.source} · {one.law} · {one.prob:.0%} {one.kind} intervals", *one.lines()])
+
+
+def judge(
+    interval: Annotated[tuple[float, float], typer.Option("--interval", help="The published interval: LO HI.")],
+    rows: Annotated[int, typer.Option("--rows", help="How many runs it came from.")],
+    prob: Annotated[float, typer.Option("--prob", help="The probability that it states.")] = 0.8,
+    quantity: Annotated[str, typer.Option("--quantity", help="What it is of.")] = "a",
+    width: Annotated[float | None, typer.Option("--width", help="How wide runs like these leave it.")] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="A fit of such runs, in place of --width.")] = None,
+    json: Json = False,
+) -> None:
+    """How many runs would a published interval have needed?"""
+    from bayescale.design import judge as judge_interval
+    from bayescale.posterior import load_fit
+
+    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
+    if json:
+        print_document(made.to_json())
+    else:
+        say(list(made.lines))
