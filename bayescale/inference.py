@@ -125,7 +125,7 @@ def fit(
         informed = priors_of(priors_from, law) | informed
         references = {**priors_from.references, **(references or {})}
     if min_flops is not None and min_flops != "auto":
-        runs, min_flops = runs.above(float(min_flops)), None
+        runs = runs.above(float(min_flops))
     budgets = tuple(float(f) for f in flops) or default_budgets(runs)
     diagnosis = doctor(runs, law, flops=flops, fix=fix, tie=tie, noise=noise)
     if not (prior_only_ok and all(f.code == "rows" for f in diagnosis.refusals)):
@@ -139,7 +139,7 @@ def fit(
         tie=tie,
         priors=informed,
         references=references,
-        min_flops=min_flops,
+        min_flops="auto" if min_flops == "auto" else None,
     )
     asks = {"asked": [float(f) for f in flops], "next_runs": [r.to_json() for r in diagnosis.next_runs]}
     name, sample = sampler_named(sampler)

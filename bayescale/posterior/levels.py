@@ -138,7 +138,7 @@ def _one_level(law: PooledLaw, posterior: xr.Dataset, references: Mapping[str, A
                 made = jax.vmap(lambda one, f=formulas[n], fixed=fixed: call(f, {**fixed, **one}))(taken)
                 flat[n] = np.asarray(made)
                 del formulas[n]
-    variables = {n: v for n, v in posterior.data_vars.items() if dim not in v.dims}
+    variables: dict[Any, Any] = {n: v for n, v in posterior.data_vars.items() if dim not in v.dims}
     for n, v in flat.items():
         if n not in variables:
             rest = posterior[n].dims[3:]

@@ -207,8 +207,8 @@ def release_weak_runs(draft: Draft) -> None:
     meaning = draft.meanings.get("run")
     if meaning is None or meaning.rank != WEAK or "run" not in draft.frame or "params" not in draft.frame:
         return
-    by_run = draft.frame.groupby("run", dropna=False)["params"]
-    if (by_run.max().to_numpy() > 1.01 * by_run.min().to_numpy()).any():
+    sizes = draft.frame.groupby("run", dropna=False)["params"].agg(["min", "max"])
+    if (sizes["max"] > 1.01 * sizes["min"]).any():
         header = draft.headers.pop("run")
         del draft.meanings["run"]
         draft.frame = draft.frame.rename(columns={"run": header})
