@@ -232,8 +232,6 @@ def _next_steps(result, out: str | None, details: bool) -> list[str]:
 
 
 @app.command()
-
-
 @app.command()
 def laws(
     name: Annotated[str | None, typer.Argument(help="One law, with its priors and sources.")] = None,

@@ -208,7 +208,7 @@ def release_weak_runs(draft: Draft) -> None:
     if meaning is None or meaning.rank != WEAK or "run" not in draft.frame or "params" not in draft.frame:
         return
     sizes = draft.frame.groupby("run", dropna=False)["params"].agg(["min", "max"])
-    if (sizes["max"] > 1.01 * sizes["min"]).any():
+    if bool(np.any(np.asarray(sizes["max"]) > 1.01 * np.asarray(sizes["min"]))):
         header = draft.headers.pop("run")
         del draft.meanings["run"]
         draft.frame = draft.frame.rename(columns={"run": header})
