@@ -5,6 +5,7 @@ from bayescale.model.coordinates import Coordinates, formulas_of, make_coordinat
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
 from bayescale.model.pooling import FEWEST_LEVELS, resolved_pool
+from bayescale.model.logarithms import with_vector_logs
 from bayescale.model.programs import compiled, double_precision, forget_programs, one_blas_thread, user_cache_folder
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "same_partition",
     "unit_factor",
     "user_cache_folder",
+    "with_vector_logs",
 ]
