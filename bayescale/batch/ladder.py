@@ -54,8 +54,8 @@ class Rung:
 
 #: Fewer rows than this are few.
 FEW = 100
-_FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.88, longest=12)
-_CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.95, longest=16)
+_FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.92, longest=12)
+_CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.97, longest=16)
 #: The first rung is what most tables need, the second is two of it, with the same program: chains that were only too
 #: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
 RUNGS = (

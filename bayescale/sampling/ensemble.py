@@ -23,8 +23,11 @@ SEARCHES_WITH_GROUPS = 4
 #: The search for a mode ends when no slope exceeds this: well inside the posterior's width.
 FLAT = 1e-2
 #: Trajectories have a length between half and one and a half times this; a quarter of a turn, where the posterior is
-#: round, is pi / 2.
+#: round, is pi / 2: after it neither a coordinate nor its square remembers where it began.
 TRAJECTORY = 1.6
+#: The share of a step's kick that comes first and last, the rest between its two drifts: a step of two gradients whose
+#: error of the energy is a fraction of that of two leapfrogs (Blanes, Casas and Sanz-Serna 2014, arXiv:1405.3153).
+OUTER = (3 - 3**0.5) / 6
 #: Up to this many coordinates, small products of matrices are written out.
 FEW_COORDINATES = 16
 #: An error of the energy beyond this is a divergence, as in Stan and NumPyro.
@@ -35,7 +38,7 @@ DIVERGENCE = 1000.0
 class Plan:
     """How an ensemble samples: chains, iterations of every phase of adaptation, draws a chain, and care.
 
-    `target` is the acceptance that the step size is adapted to; `longest` the most leapfrog steps of a trajectory.
+    `target` is the acceptance that the step size is adapted to; `longest` the most gradients of a trajectory.
     """
 
     chains: int
@@ -249,21 +252,20 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
     log_uniform = jnp.log(jax.random.uniform(keys[3], (total, chains), dtype))
 
     def leap(state):
-        left, x, p, value, slope, pull, scale, step = state
-        p = p - 0.5 * step * pull
-        x = x + step * _times(p, scale.T)
+        left, x, p, value, slope, scale, step = state
+        x = x + 0.5 * step * _times(p, scale.T)
         value, slope = potential(x)
-        pull = _times(slope, scale)
-        return left - 1, x, p - 0.5 * step * pull, value, slope, pull, scale, step
+        share = jnp.where(left % 2 == 0, 1 - 2 * OUTER, jnp.where(left == 1, OUTER, 2 * OUTER))
+        return left - 1, x, p - share * step * _times(slope, scale), value, slope, scale, step
 
     def transition(i, state):
         x, value, slope, scale, step_size, adaptation, store = state
         p = store["x"][i]
-        steps = jnp.clip(jnp.ceil(lengths[i] / step_size), 1, plan.longest).astype(np.int32)
+        steps = 2 * jnp.clip(jnp.round(lengths[i] / step_size), 1, plan.longest // 2).astype(np.int32)
         steps = jnp.where(i == 0, 0, steps)  # the first pass only finds the potential at the start
         step = step_size * jitter[i]
         step = jnp.where(i == 0, 0.0, step)
-        begin = (jnp.maximum(steps, 1), x, p, value, slope, _times(slope, scale), scale, step)
+        begin = (jnp.maximum(steps, 1), x, p - OUTER * step * _times(slope, scale), value, slope, scale, step)
         _, new_x, new_p, new_value, new_slope, *_ = jax.lax.while_loop(lambda s: s[0] > 0, leap, begin)
         energy, new_energy = value + 0.5 * (p**2).sum(axis=1), new_value + 0.5 * (new_p**2).sum(axis=1)
         gain = jnp.where(i == 0, 0.0, energy - new_energy)
