@@ -8,7 +8,7 @@ standard deviations| <= .05 + 4 standard errors, both of the batch and of the re
 fails on one of its 14 quantities with probability below 2e-3. With `--nuts`, the first tables of every cell are
 compared with NUTS of 4 × 10,000 draws as well.
 
-Results are written after every block of tables; a run that is stopped has said how far it came.
+Every block of tables is kept beside the result, in a `.jsonl` file: the same call again goes on where it stopped.
 
     python benchmarks/batch/accuracy.py --tables 200 [--noise student_t --nuts 10] [--cell 24 …]
 """
@@ -16,6 +16,7 @@ Results are written after every block of tables; a run that is stopped has said 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 import warnings
@@ -221,60 +222,70 @@ def main() -> None:
     out = given.out or record.RESULTS / f"batch_accuracy{suffix}.json"
     document = {"circumstances": record.circumstances(), "noise": given.noise, "cells": {}}
     chosen = [c for c in given.cell if c != "grouped" or given.noise == "normal"]
-    known: dict[str, dict] = {c: {"seconds": 0.0, "rungs": {}, "tables": 0, "found": [], "nuts": []} for c in chosen}
+    parts = out.with_suffix(".jsonl")
+    blocks = [json.loads(line) for line in parts.read_text().splitlines()] if parts.exists() else []
     began = time.perf_counter()
     for first in range(given.first, given.first + given.tables, BLOCK):
         for cell in chosen:
+            if (cell, first) in {(b["cell"], b["first"]) for b in blocks}:
+                continue
             if time.perf_counter() - began > 60 * given.minutes:
                 return
-            more(known[cell], cell, first, min(BLOCK, given.first + given.tables - first), given)
-            document["cells"][cell] = entry(known[cell])
+            blocks.append(block(cell, first, min(BLOCK, given.first + given.tables - first), given))
+            with parts.open("a") as file:
+                file.write(json.dumps(blocks[-1]) + "\n")
+            document["cells"] = {c: entry([b for b in blocks if b["cell"] == c]) for c in chosen}
             record.write(out, document)
-        shown = ("tables", "certified", "references", "right", "largest_mean", "largest_sd", "largest_k", "seconds")
-        record.table(["cell", *shown], [[c, *(entry(known[c])[n] for n in shown)] for c in chosen])
+    shown = ("tables", "certified", "references", "right", "largest_mean", "largest_sd", "largest_k", "seconds")
+    record.table(["cell", *shown], [[c, *(document["cells"][c][n] for n in shown)] for c in document["cells"]])
 
 
-def more(so_far: dict, cell: str, first: int, count: int, given: argparse.Namespace) -> None:
-    """Fit and judge the next tables of a cell."""
+def block(cell: str, first: int, count: int, given: argparse.Namespace) -> dict:
+    """Fit and judge some tables of a cell."""
     tables = {str(s): cells.table(cell, s) for s in range(first, first + count)}
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bs.NotConverged)
         batch = bs.fit_many("chinchilla", tables, noise=given.noise, group=cells.group(cell), flops=[BUDGET])
-    so_far["seconds"] += time.perf_counter() - began
-    so_far["tables"] += count
-    for rung, number in batch.status["rung"].value_counts().items():
-        so_far["rungs"][rung] = so_far["rungs"].get(rung, 0) + int(number)
+    made = {"cell": cell, "first": first, "tables": count, "seconds": time.perf_counter() - began}
+    made |= {"rungs": {str(r): int(n) for r, n in batch.status["rung"].value_counts().items()}}
+    found, nuts = [], []
     for name in batch.certified:
         fit, seed = batch[name], int(name)
-        if cell == "grouped" and not so_far["found"]:
+        if cell == "grouped" and not found:
             model = model_of(fit)
             off = disagreement(model, flat_draws(fit, model)[::320])
             assert off < 1e-6, f"the effects were not integrated out: off by {off:.2g}"
-        so_far["found"].append({"table": seed, **judged(fit, np.random.default_rng([1, seed]))})
+        found.append({"table": seed, **judged(fit, np.random.default_rng([1, seed]))})
         if seed < given.first + given.nuts:
-            so_far["nuts"].append({"table": seed, **against_nuts(fit)})
+            nuts.append({"table": seed, **against_nuts(fit)})
+    return made | {"found": found, "nuts": nuts}
 
 
-def entry(so_far: dict) -> dict:
+def entry(blocks: list[dict]) -> dict:
     """What is written of a cell."""
-    trusted = [f for f in so_far["found"] if f["k"] < 0.7]
+    if not blocks:
+        return {}
+    found, nuts = [f for b in blocks for f in b["found"]], [f for b in blocks for f in b["nuts"]]
+    trusted = [f for f in found if f["k"] < 0.7]
     wrong = [f for f in trusted if max(f["mean"], f["sd"]) > 1]
     made = {
-        "tables": so_far["tables"],
-        "certified": len(so_far["found"]),
+        "tables": sum(b["tables"] for b in blocks),
+        "certified": len(found),
         "references": len(trusted),
         "right": len(trusted) - len(wrong),
         "largest_mean": max((f["mean"] for f in trusted), default=None),
         "largest_sd": max((f["sd"] for f in trusted), default=None),
-        "largest_k": max((f["k"] for f in so_far["found"]), default=None),
+        "largest_k": max((f["k"] for f in found), default=None),
         "smallest_effective": min((f["effective"] for f in trusted), default=None),
-        "seconds": so_far["seconds"],
-        "rungs": so_far["rungs"],
+        "seconds": sum(b["seconds"] for b in blocks),
+        "rungs": {
+            r: sum(b["rungs"].get(r, 0) for b in blocks) for r in sorted({r for b in blocks for r in b["rungs"]})
+        },
         "wrong": {str(f["table"]): f for f in wrong},
         "bars": {"certified": 0.98, "right": 0.995},
     }
-    return made | ({"nuts": {str(f["table"]): f for f in so_far["nuts"]}} if so_far["nuts"] else {})
+    return made | ({"nuts": {str(f["table"]): f for f in nuts}} if nuts else {})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Simulation-based calibration in blocks: as many simulated tables as there is time for, written after every block.
+"""Simulation-based calibration in blocks: as many simulated tables as there is time for.
 
-A block is `bs.calibrate` with a seed of its own; ranks of all blocks are judged together, by bands that hold for all
+A block is `bs.calibrate` with a seed of its own, kept beside the result in a `.jsonl` file: the same call again goes on
+where it stopped. Ranks of all blocks are judged together, by bands that hold for all
 quantities at once with 99 %. Beside the verdict stands what a deviation these many simulations would have seen four
 times in five: how far a posterior may be shifted, in its standard deviations, and how much too narrow or too wide it
 may be.
@@ -11,9 +12,9 @@ may be.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,32 +65,44 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=record.RESULTS / "batch_calibration_groups.json")
     given = parser.parse_args()
     circumstances, runs, began = record.circumstances(), bs.load_runs(given.source), time.perf_counter()
-    parts: list[bs.Calibration] = []
-    for k in range(given.simulations // given.block):
+    kept = given.out.with_suffix(".jsonl")
+    blocks = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    for seed in range(given.first, given.first + given.simulations // given.block):
+        if seed in {b["seed"] for b in blocks}:
+            continue
         if time.perf_counter() - began > 60 * given.minutes:
             break
-        parts.append(
-            bs.calibrate(
-                given.law, runs, simulations=given.block, seed=given.first + k, group=given.group, progress=False
-            )
+        since = time.perf_counter()
+        made = bs.calibrate(given.law, runs, simulations=given.block, seed=seed, group=given.group, progress=False)
+        blocks.append(
+            {
+                "seed": seed,
+                "seconds": time.perf_counter() - since,
+                "ranks": {str(n): v.tolist() for n, v in made.ranks.items()},
+                "certified": made.certified.tolist(),
+                "about": [made.law, made.noise, made.prob, made.rows],
+            }
         )
-        shared = [c for c in parts[0].ranks if all(c in p.ranks for p in parts)]
-        ranks = pd.concat([p.ranks[shared] for p in parts], ignore_index=True)
-        left = tuple(sorted({n for p in parts for n in {*p.left_out, *p.ranks} - {*shared}}))
-        whole = replace(parts[0], ranks=ranks, certified=np.concatenate([p.certified for p in parts]), left_out=left)
-        document = {
-            "circumstances": circumstances,
-            "source": given.source,
-            "group": given.group,
-            "seeds": [given.first, given.first + k],
-            "seconds": time.perf_counter() - began,
-            "left_out": [*left],
-            "largest_excess": max(f.value for f in whole.findings if f.code == "ranks-uniform"),
-            **whole.to_json(),
-        }
-        record.write(given.out, document)
-        print(f"{len(ranks)} simulations: {whole!r}", flush=True)
-    record.write(given.out, document | {"seen_four_times_in_five": seen(len(ranks), ranks.shape[1])})
+        with kept.open("a") as file:
+            file.write(json.dumps(blocks[-1]) + "\n")
+    shared = [n for n in blocks[0]["ranks"] if all(n in b["ranks"] for b in blocks)]
+    ranks = pd.concat([pd.DataFrame(b["ranks"])[shared] for b in blocks], ignore_index=True)
+    left = tuple(sorted({n for b in blocks for n in b["ranks"]} - {*shared}))
+    certified = np.concatenate([b["certified"] for b in blocks])
+    whole = bs.Calibration(ranks, certified, *blocks[0]["about"], left)
+    document = {
+        "circumstances": circumstances,
+        "source": given.source,
+        "group": given.group,
+        "seeds": [b["seed"] for b in blocks],
+        "seconds": sum(b["seconds"] for b in blocks),
+        "left_out": [*left],
+        "largest_excess": max(f.value for f in whole.findings if f.code == "ranks-uniform"),
+        "seen_four_times_in_five": seen(len(ranks), ranks.shape[1]),
+        **whole.to_json(),
+    }
+    record.write(given.out, document)
+    print(repr(whole))
 
 
 if __name__ == "__main__":
