@@ -377,8 +377,9 @@ def _all_examined(batch: Batch, workers: int | None, progress: bool | Progress |
 
     datasets = dict(batch.info["datasets"])
     headline = batch.tree["headline"].to_dataset().copy(deep=True)
+    pool = ThreadPoolExecutor(workers or available_cores())
     with progress_bar(progress, f"examining {len(names)} tables") as report, one_blas_thread():
-        with ThreadPoolExecutor(workers or available_cores()) as pool:
+        try:
             for k, (name, fit) in enumerate(zip(names, pool.map(one, names), strict=True)):
                 datasets[name] = dict(fit.info)
                 if fit.headline_source == "sandwich":
@@ -386,6 +387,8 @@ def _all_examined(batch: Batch, workers: int | None, progress: bool | Progress |
                         own = headline[variable].data[batch.names.index(name)]
                         own[tuple(slice(0, n) for n in draws.shape)] = draws.to_numpy()
                 report((k + 1) / len(names), "examining the intervals")
+        finally:  # Ctrl-C does not wait for the rest
+            pool.shutdown(wait=True, cancel_futures=True)
     tree = batch.tree.copy()
     tree["headline"] = type(tree)(headline)
     info = {**batch.info, "datasets": datasets}

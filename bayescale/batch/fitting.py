@@ -189,7 +189,10 @@ def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str,
     status = _status([t.name for t in block], outcomes, spent, failures)
     part = assemble(law, block, outcomes, status, seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
     if given["examine"] and not interrupted:
-        part = examined(part, workers=given["workers"], progress=lambda share, doing: report(len(block), doing))
+        try:
+            part = examined(part, workers=given["workers"], progress=lambda share, doing: report(len(block), doing))
+        except KeyboardInterrupt:  # what was sampled is kept
+            interrupted = True
     return replace(part, info={**part.info, "interrupted": interrupted})
 
 
