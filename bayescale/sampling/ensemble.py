@@ -301,7 +301,7 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
 
 
 def _times(vectors: Any, matrix: Any) -> Any:
-    """`vectors @ matrix`; for few coordinates as one loop, as calling a product of matrices costs more than doing it."""
+    """`vectors @ matrix`; for few coordinates as one loop: calling a product of matrices costs more than doing it."""
     if len(matrix) > FEW_COORDINATES:
         return vectors @ matrix
     return (vectors[:, :, None] * matrix).sum(axis=1)

@@ -61,8 +61,8 @@ def honesty_line(batch: Batch) -> str:
     told = ", ".join(f"{verdicts[s]} {s}" for s in ("pass", "warn", "fail") if s in verdicts)
     widened, none = sources.get("sandwich", 0), sources.get("none", 0)
     return (
-        f"Verdicts of the {len(found)} certified: {told}. Of {widened} the intervals were widened (adjusted), of {none} "
-        "nothing is headlined. A law that holds raises an alarm in one table of twenty."
+        f"Verdicts of the {len(found)} certified: {told}. Intervals of {widened} were widened (adjusted), of {none} "
+        "none is headlined. A law that holds raises an alarm in one table of twenty."
     )
 
 
