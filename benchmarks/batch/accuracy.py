@@ -105,7 +105,7 @@ def potential(structure, z, data):
     if not structure.intercepts:
         return structure.potential(z, data)
     (i,), (response,) = structure.intercepts, structure.law.responses
-    assert structure.noises[response.name].name == "normal" and i.grouping.fixed is None and not structure.has_error
+    assert structure.noises[response.name].name == "normal" and i.grouping.fixed is None and not structure.observing.error
     values = structure.values(z, data)
     observed = data["responses"][response.name]
     residual = observed["y"] - jnp.log(structure.means(values, data, response))
