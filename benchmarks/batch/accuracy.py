@@ -105,7 +105,9 @@ def potential(structure, z, data):
     if not structure.intercepts:
         return structure.potential(z, data)
     (i,), (response,) = structure.intercepts, structure.law.responses
-    assert structure.noises[response.name].name == "normal" and i.grouping.fixed is None and not structure.observing.error
+    assert (
+        structure.noises[response.name].name == "normal" and i.grouping.fixed is None and not structure.observing.error
+    )
     values = structure.values(z, data)
     observed = data["responses"][response.name]
     residual = observed["y"] - jnp.log(structure.means(values, data, response))
@@ -234,7 +236,8 @@ def main() -> None:
             blocks.append(block(cell, first, min(BLOCK, given.first + given.tables - first), given))
             with parts.open("a") as file:
                 file.write(json.dumps(blocks[-1]) + "\n")
-            document["cells"] = {c: entry([b for b in blocks if b["cell"] == c]) for c in chosen}
+            begun = [c for c in chosen if any(b["cell"] == c for b in blocks)]
+            document["cells"] = {c: entry([b for b in blocks if b["cell"] == c]) for c in begun}
             record.write(out, document)
     shown = ("tables", "certified", "references", "right", "largest_mean", "largest_sd", "largest_k", "seconds")
     record.table(["cell", *shown], [[c, *(document["cells"][c][n] for n in shown)] for c in document["cells"]])
@@ -264,8 +267,6 @@ def block(cell: str, first: int, count: int, given: argparse.Namespace) -> dict:
 
 def entry(blocks: list[dict]) -> dict:
     """What is written of a cell."""
-    if not blocks:
-        return {}
     found, nuts = [f for b in blocks for f in b["found"]], [f for b in blocks for f in b["nuts"]]
     trusted = [f for f in found if f["k"] < 0.7]
     wrong = [f for f in trusted if max(f["mean"], f["sd"]) > 1]
