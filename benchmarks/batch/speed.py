@@ -192,7 +192,7 @@ def draw(document: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     measured = {cell: entry["fit_many"] for cell, entry in document["cells"].items() if entry["fit_many"]}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
     for cell, found in measured.items():
         if len(found) > 1:
             left.plot(
@@ -202,12 +202,14 @@ def draw(document: dict, path: Path) -> None:
     for style, (name, peer) in zip((":", "--", "-.", (0, (1, 3))), peers.items(), strict=False):
         left.axhline(peer["ms_a_table"], color="0.5", linestyle=style, label=f"{name} (240 rows)")
     left.set(xscale="log", yscale="log", xlabel="tables in the batch", ylabel="milliseconds a table, two cores")
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     rows = sorted((int(c), found[-1]) for c, found in measured.items() if c.isdigit())
     right.plot([n for n, _ in rows], [f["ms_a_table"] for _, f in rows], "o-", label="wall clock")
     right.plot([n for n, _ in rows], [f["cpu_ms_a_table"] for _, f in rows], "s--", color="0.5", label="CPU")
     right.set(xscale="log", yscale="log", xlabel="rows of a table", ylabel="milliseconds a table")
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    right.set_xticks([n for n, _ in rows], [f"{n}" for n, _ in rows])
+    right.minorticks_off()
     for axes in (left, right):
         axes.grid(True, which="both", alpha=0.2)
     cores = document["circumstances"]["cores"]
