@@ -4,8 +4,8 @@ from bayescale.model.build import Model, build_model, make_references, observed_
 from bayescale.model.coordinates import Coordinates, formulas_of, make_coordinates
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
-from bayescale.model.pooling import FEWEST_LEVELS, resolved_pool
 from bayescale.model.logarithms import with_vector_logs
+from bayescale.model.pooling import FEWEST_LEVELS, resolved_pool
 from bayescale.model.programs import (
     available_cores,
     compiled,
