@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from bayescale.allocation import allocate, allocate_levels, default_budgets, require_optimum
 from bayescale.diagnostics import check, doctor, require_answerable
-from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor
+from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
-from bayescale.model import Model, build_model, one_blas_thread, resolved_pool
+from bayescale.model import Model, available_cores, build_model, one_blas_thread, resolved_pool
 from bayescale.narrowness import examine, widened
-from bayescale.posterior import SCHEMA, Fit, flat_draws, flattened, headline_of, make_tree, model_of
+from bayescale.posterior import (
+    SCHEMA,
+    Batch,
+    Fit,
+    flat_draws,
+    flattened,
+    headline_of,
+    make_tree,
+    model_of,
+    with_verdicts,
+)
 from bayescale.runs import Runs
 from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
-from bayescale.verdicts import verdict_of
+from bayescale.verdicts import finding_lines, verdict_of
+
+logger = logging.getLogger("bayescale")
 
 #: What is tried in turn until the checks pass: a target acceptance and this many times the draws. Spreads of groups
 #: need small steps near zero: a run with a lower target would only have to be repeated.
@@ -184,7 +198,8 @@ def fit(
         if result.converged and not result.info["interrupted"]:
             report(1.0, "examining the intervals")
             try:
-                result = _examined(model, drawn.flat, result)
+                with one_blas_thread():
+                    result = _examined(model, drawn.flat, result)
             except KeyboardInterrupt:
                 marked = result.with_info(interrupted=True)
                 result = _checked(marked, budgets, diagnosis.findings, result.checks)
@@ -313,34 +328,77 @@ def _checked(
     return result.with_info(verdict=verdict_of(result))
 
 
-def examined(fit: Fit) -> Fit:
+@overload
+def examined(fit: Batch, *, workers: int | None = ..., progress: bool | Progress | None = ...) -> Batch: ...
+@overload
+def examined(fit: Fit, *, workers: int | None = ..., progress: bool | Progress | None = ...) -> Fit: ...
+def examined(fit: Fit, *, workers: int | None = None, progress: bool | Progress | None = None) -> Fit:
     """A table's fit out of a batch, with all that a single fit has: likelihoods, predictions, intervals examined.
 
-    Nothing is sampled again. A fit that has been examined is returned as it is.
-
-    Raises `FitError` (BS-F004) for a batch: give it one table at a time.
+    Of a batch, every certified table is examined, on all cores (or as many threads as `workers`): its audit, verdict
+    and headline are those of `fit`, widened or withheld where an alarm goes off; likelihoods and predictions are left
+    out. Nothing is sampled again. What has been examined is returned as it is.
 
     Example:
         >>> bs.examined(batch["byte-ladder"]).verdict  # doctest: +SKIP
+        >>> bs.examined(batch).status[["verdict", "alarms", "headline"]]  # doctest: +SKIP
     """
+    if isinstance(fit, Batch):
+        return _all_examined(fit, workers, progress)
     if "log_likelihood" in fit.tree.children:
         return fit
-    if "datasets" in fit.info:
-        raise FitError("a batch is examined one table at a time", code="BS-F004", remedy="bs.examined(batch[name]).")
     model = model_of(fit)
     sizes = fit.tree["posterior"].sizes
     flat = flat_draws(fit, model).reshape(sizes["chain"], sizes["draw"], -1)
     stats = {str(k): np.asarray(v) for k, v in fit.tree["sample_stats"].data_vars.items()}
     tree = make_tree(model, flat, stats, np.random.default_rng([fit.info["seed"], 2]))
     result = _checked(replace(fit, tree=tree), fit.info["budgets"], fit.design, fit.checks)
-    return _examined(model, flat, result) if result.converged else result
+    if not result.converged:
+        return result
+    with one_blas_thread():
+        return _examined(model, flat, result)
+
+
+def _all_examined(batch: Batch, workers: int | None, progress: bool | Progress | None) -> Batch:
+    """The batch with every certified table examined; one whose examination fails costs only itself."""
+    names = [n for n in batch.certified if not batch.info["datasets"][n]["audit"]]
+
+    def one(name: str) -> Fit:
+        fit = batch[name]
+        try:
+            model, sizes = model_of(fit), fit.tree["posterior"].sizes
+            return _examined(model, flat_draws(fit, model).reshape(sizes["chain"], sizes["draw"], -1), fit)
+        except Exception as error:  # whatever is wrong with one table must not cost the others
+            logger.exception("examining %s", name)
+            failed = Finding("not-examined", "examination", "fail", None, None, f"could not be examined: {error}")
+            findings = (*fit.design, *fit.checks, failed)
+            verdict = {"status": "fail", "lines": finding_lines(findings)}
+            return fit.with_info(audit=[failed.document()], verdict=verdict, headline_source="none")
+
+    datasets = dict(batch.info["datasets"])
+    headline = batch.tree["headline"].to_dataset().copy(deep=True)
+    pool = ThreadPoolExecutor(workers or available_cores())
+    with progress_bar(progress, f"examining {len(names)} tables") as report, one_blas_thread():
+        try:
+            for k, (name, fit) in enumerate(zip(names, pool.map(one, names), strict=True)):
+                datasets[name] = dict(fit.info)
+                if fit.headline_source == "sandwich":
+                    for variable, draws in fit.tree["headline"].data_vars.items():
+                        own = headline[variable].data[batch.names.index(name)]
+                        own[tuple(slice(0, n) for n in draws.shape)] = draws.to_numpy()
+                report((k + 1) / len(names), "examining the intervals")
+        finally:  # Ctrl-C does not wait for the rest
+            pool.shutdown(wait=True, cancel_futures=True)
+    tree = batch.tree.copy()
+    tree["headline"] = type(tree)(headline)
+    info = {**batch.info, "datasets": datasets}
+    return replace(batch, tree=tree, info=info, status=with_verdicts(batch.status, datasets))
 
 
 def _examined(model: Model, draws: np.ndarray, result: Fit) -> Fit:
     """The fit with its intervals examined, and the headline that the examination allows."""
     flat, seed = draws.reshape(-1, draws.shape[-1]), result.info["seed"]
-    with one_blas_thread():
-        found = examine(model, flat, _asked(result), seed=seed)
+    found = examine(model, flat, _asked(result), seed=seed)
     source, widening = result.headline_source, None
     tree = result.tree
     if found.failed and source == "posterior":

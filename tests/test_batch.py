@@ -9,6 +9,7 @@ from worlds import chinchilla_world, mcse_distance
 import bayescale as bs
 from bayescale.batch import ladder
 from bayescale.batch.preparing import prepare
+from bayescale.batch.storing import selected
 from bayescale.laws import find_law
 
 OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
@@ -106,8 +107,45 @@ def test_one_table_can_be_examined(batch):
     one, other = fit.summary().loc["a"], batch["larger"].summary().loc["a"]
     assert one["model_lower"] == other["model_lower"]  # the headline may have been widened
     assert bs.examined(fit) is fit
-    with pytest.raises(bs.FitError, match="one table at a time"):
-        bs.examined(batch)
+
+
+def test_every_table_can_be_examined(batch, tables, tmp_path):
+    shares = []
+    whole = bs.examined(batch, workers=2, progress=lambda share, doing: shares.append(share))
+    assert whole.examined and not batch.examined and shares[-1] == 1.0 and len(shares) == len(tables)
+    assert bs.examined(whole).info["datasets"] == whole.info["datasets"]
+    one, other = whole["larger"], bs.examined(batch["larger"])
+    assert one.audit == other.audit and one.verdict == other.verdict and one.headline_source == other.headline_source
+    assert np.array_equal(one.draws()["a"], other.draws()["a"])
+    again = bs.load_fit(whole.save(tmp_path / "examined.nc"))
+    assert isinstance(again, bs.Batch) and again.examined and again.summary().equals(whole.summary())
+    for name in tables:
+        fit, row = whole[name], whole.status.loc[name]
+        alarms = [f.code for f in fit.audit if f.status == "fail"]
+        assert row["verdict"] == fit.verdict.status and row["headline"] == fit.headline_source
+        assert row["alarms"] == ", ".join(alarms) and (fit.headline_source == "posterior") == (not alarms)
+        assert set(whole.summary().loc[name, "headline"]) == {fit.headline_source}
+        shown, own = fit.summary().loc["a"], whole.summary().loc[(name, "a")]
+        assert all(shown[c] == own[c] for c in ("lower", "upper", "model_lower", "model_upper", "r_hat"))
+    assert whole.status.loc["bad", ["verdict", "alarms", "headline"]].isna().all()
+    frame = bs.check(whole).frame()
+    assert len(frame) == 5 * len(tables) and frame["headline"].isin(["posterior", "sandwich", "none"]).all()
+
+
+def test_an_examination_that_fails_costs_only_its_table(batch, monkeypatch):
+    from bayescale import inference
+
+    examine = inference.examine
+
+    def broken(model, *rest, **more):
+        if len(model.runs) == 40:
+            raise FloatingPointError("no curvature")
+        return examine(model, *rest, **more)
+
+    monkeypatch.setattr(inference, "examine", broken)
+    whole = bs.examined(selected(batch, ["small-0", "larger"]), progress=False)
+    assert whole.status.loc["larger", "headline"] == "none" and whole.status.loc["larger", "alarms"] == "not-examined"
+    assert "no curvature" in whole["larger"].verdict.lines[0] and whole["small-0"].audit[0].code != "not-examined"
 
 
 def test_groups_of_different_sizes_share_a_program(tmp_path):
@@ -221,6 +259,8 @@ def test_command_line(tables, tmp_path, capsys):
     assert run(["batch", *files, "--group", "none", "--store", store, "--resume"]) == 0
     shown = capsys.readouterr().out
     assert "2 certified" in shown and "as honest as the model" in shown
+    assert run(["batch", *files, "--group", "none", "--store", store, "--resume", "--examine"]) == 0
+    assert "Verdicts of the 2 certified" in capsys.readouterr().out
     assert (tmp_path / "store" / "summary.csv").read_text().startswith("dataset,quantity,certified,mean")
 
 

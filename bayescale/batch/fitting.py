@@ -15,11 +15,20 @@ from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Failure, Outco
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
-from bayescale.inference import fit_info
+from bayescale.inference import examined, fit_info
 from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.model import resolved_pool
-from bayescale.posterior import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Batch, axis_labels, variable_dims
+from bayescale.posterior import (
+    CERTIFIED,
+    FAILED,
+    POSITION,
+    UNCERTIFIED,
+    Batch,
+    axis_labels,
+    variable_dims,
+    with_verdicts,
+)
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, Settings, progress_bar
 from bayescale.verdicts import finding_lines
@@ -50,6 +59,7 @@ def fit_many(
     references: Mapping[str, Any] | None = None,
     precision: str = "float64",
     workers: int | None = None,
+    examine: bool = False,
     store: str | os.PathLike[str] | None = None,
     client: Any = None,
     progress: bool | Progress | None = None,
@@ -61,8 +71,9 @@ def fit_many(
     Hamiltonian Monte Carlo by ensembles of growing care, then NUTS. What is still not trusted is marked uncertified and
     never passed on; a table that cannot be fitted costs only itself.
 
-    The certificate speaks of the sampling. Intervals are as honest as the model: `bs.examined(batch[name])` examines
-    those of one table as `fit` does.
+    The certificate speaks of the sampling. Intervals are as honest as the model: with `examine`, or by
+    `bs.examined(batch)` later, those of every table are examined as `fit` does, and where an alarm goes off they are
+    widened or withheld. There is no Pareto k in the certificate: all draws are of Markov chains, none is weighted.
 
     Parameters
     ----------
@@ -79,6 +90,8 @@ def fit_many(
         in double precision.
     workers
         Threads; by default one a core. On an accelerator the tables of a size run side by side instead.
+    examine
+        Examine the intervals of every certified table, about half a second each.
     store
         A folder: results are written there in parts as they are reached. The same call on the same folder goes on where
         it stopped; tables whose numbers or options have changed are fitted again.
@@ -133,11 +146,13 @@ def fit_many(
         doctored = dict(flops=flops, fix=fix, tie=tuple(tie))
         tasks, refused = _prepared(named, law, seed, doctored, options, (prob, tuple(flops), precision))
         parts = kept.found(tasks, law) if kept else []
+        if examine:
+            parts = [examined(part, workers=workers, progress=_examining(report)) for part in parts]
         done = {name for part in parts for name in part.names}
         pending = [t for t in tasks if t.name not in done]
         size = BLOCK if kept or client else max(1, len(pending))
         blocks = [pending[k : k + size] for k in range(0, len(pending) or not parts, size)]
-        given = dict(seed=seed, prob=prob, flops=tuple(flops), precision=precision, workers=workers)
+        given = dict(seed=seed, prob=prob, flops=tuple(flops), precision=precision, workers=workers, examine=examine)
         if client is not None:
             made = _elsewhere(client, blocks, law, options, given)
         else:
@@ -173,6 +188,11 @@ def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str,
     outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], report)
     status = _status([t.name for t in block], outcomes, spent, failures)
     part = assemble(law, block, outcomes, status, seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
+    if given["examine"] and not interrupted:
+        try:
+            part = examined(part, workers=given["workers"], progress=lambda share, doing: report(len(block), doing))
+        except KeyboardInterrupt:  # what was sampled is kept
+            interrupted = True
     return replace(part, info={**part.info, "interrupted": interrupted})
 
 
@@ -195,6 +215,11 @@ def _fitted(law: str | Law, tables: Mapping[str, Runs], options: Mapping[str, An
         warnings.simplefilter("ignore", NotConverged)
         made = fit_many(law, tables, progress=False, **options)
     return made.tree, made.info, made.status, made.tables
+
+
+def _examining(report: Progress) -> Progress:
+    """Progress of what a store held and had not been examined: it is no share of what is left to sample."""
+    return lambda share, doing: report(0.0, f"{doing} ({share:.0%})")
 
 
 def _share(report: Progress, total: int, done: set[str]) -> Progress:
@@ -349,7 +374,7 @@ def assemble(
         "headline_source": "posterior",
         "datasets": infos,
     }
-    return Batch(tree, law, info, status, {t.name: t.model.runs for t in sampled})
+    return Batch(tree, law, info, with_verdicts(status, infos), {t.name: t.model.runs for t in sampled})
 
 
 def _variables(found: Sequence[Outcome]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

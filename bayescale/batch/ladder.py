@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,7 +15,7 @@ from bayescale.batch.preparing import Task
 from bayescale.diagnostics import check_draws
 from bayescale.errors import Finding
 from bayescale.law import PooledLaw, call
-from bayescale.model import compiled
+from bayescale.model import available_cores, compiled
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
 from bayescale.sampling.ensemble import Plan, ensemble_program
@@ -54,8 +53,8 @@ class Rung:
 
 #: Fewer rows than this are few.
 FEW = 100
-_FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.88, longest=12)
-_CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.95, longest=16)
+_FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.92, longest=12)
+_CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.97, longest=16)
 #: The first rung is what most tables need, the second is two of it, with the same program: chains that were only too
 #: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
 RUNGS = (
@@ -140,7 +139,10 @@ def _run(
     budgets: Mapping[str, Sequence[float]],
     workers: int | None,
 ) -> Iterator[list[Outcome | Failure]]:
-    """The tables of one rung, in whatever order they are done; chunks of one shape share a compilation."""
+    """The tables of one rung, in whatever order they are done; chunks of one shape share a compilation.
+
+    Where there are several devices, they take the chunks in turn.
+    """
     import jax
 
     on_cpu = jax.default_backend() == "cpu"
@@ -150,9 +152,12 @@ def _run(
         by_shape.setdefault((task.shape, rung.plan_for(task)), []).append(task)
     chunks = [same[k : k + lanes] for same in by_shape.values() for k in range(0, len(same), lanes)]
 
-    def work(chunk: Sequence[Task]) -> list[Outcome | Failure]:
+    devices = jax.local_devices()
+
+    def work(number: int, chunk: Sequence[Task]) -> list[Outcome | Failure]:
         try:
-            return [*sampled(chunk)]
+            with jax.default_device(devices[number % len(devices)]):
+                return [*sampled(chunk)]
         except Exception as error:  # whatever is wrong with one table must not cost the others
             logger.exception("%s: %s", rung.name, ", ".join(t.name for t in chunk))
             return [Failure(t, rung.name, f"not sampled by {rung.name}: {error}") for t in chunk]
@@ -169,31 +174,24 @@ def _run(
         return [_outcome(t, rung.name, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
 
     # NUTS takes a thread a chain itself; an accelerator is kept busy by two chunks, one being checked on the host.
-    threads = 1 if isinstance(rung.plan, Settings) else (workers or _cores()) if on_cpu else 2
+    many = (workers or available_cores()) if on_cpu else 2 * len(devices)
+    threads = 1 if isinstance(rung.plan, Settings) else many
     pool = ThreadPoolExecutor(threads)
     waiting: set[Future] = set()
-    queue = iter(chunks)
+    queue = iter(enumerate(chunks))
     try:
         for _ in range(2 * threads):
-            waiting.update(pool.submit(work, c) for c in _next(queue))
+            waiting.update(pool.submit(work, *c) for c in _next(queue))
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                waiting.update(pool.submit(work, c) for c in _next(queue))
+                waiting.update(pool.submit(work, *c) for c in _next(queue))
                 yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _cores() -> int:
-    """The cores that this process may use, where the system says."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
-def _next(queue: Iterator[Sequence[Task]]) -> list[Sequence[Task]]:
+def _next(queue: Iterator[tuple[int, Sequence[Task]]]) -> list[tuple[int, Sequence[Task]]]:
     found = next(queue, None)
     return [] if found is None else [found]
 
@@ -215,7 +213,8 @@ def _by_ensemble(
             program, given = jax.vmap(program), jax.tree.map(lambda *x: np.stack(x), *filled)
         if precision == "float32":
             given = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, given)
-        key = ("ensemble", plan, lanes, precision, structure.key)
+        device = jax.config.jax_default_device  # a program is compiled for one
+        key = ("ensemble", plan, lanes, precision, structure.key, device and device.id)
         found = jax.tree.map(np.asarray, compiled(key, program, *given)(*given))
     if lanes == 1:
         return [found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -63,8 +64,13 @@ def prepare(
     model = build_model(law, runs, **options)
     padded = _with_padded_levels(model)
     key = _key(seed, padded)
-    about = f"{key.tolist()} {list(asked)} {metadata.version('bayescale')}"
+    about = f"{key.tolist()} {list(asked)} {_version()}"
     return Task(name, model, padded, key, diagnosis.findings, hashlib.sha256(about.encode()).hexdigest()[:16])
+
+
+@cache
+def _version() -> str:
+    return metadata.version("bayescale")
 
 
 def _with_padded_levels(model: Model) -> Model:

@@ -72,6 +72,9 @@ def batch(
     tie: Tie = None,
     prior: Priors = None,
     pool: Pool = None,
+    examine: Annotated[
+        bool, typer.Option("--examine", help="Examine every table's intervals as `fit` does: about half a second each.")
+    ] = False,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")] = None,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
@@ -100,6 +103,7 @@ def batch(
             priors=pairs("--prior", prior),
             pool=pool_of(pool),
             workers=workers,
+            examine=examine,
             store=store,
             client=_client(scheduler) if scheduler else None,
             progress=False if quiet or json else None,

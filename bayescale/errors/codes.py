@@ -230,6 +230,7 @@ CODES: dict[str, str] = {
     "lack-of-fit": "what the law misses at repeated designs, against how far repeats differ",
     "prior-held": "the prior's share in what is known",
     "influence": "how far one run moves the answer",
+    "not-examined": "an examination that could not be finished",
     "model-choice": "what the choice of noise and groups does to the answer",
     "early-stop": "whether the least-squares optimiser stopped early",
     "multi-start": "agreement of the least-squares starts",

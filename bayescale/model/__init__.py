@@ -4,8 +4,16 @@ from bayescale.model.build import Model, build_model, make_references, observed_
 from bayescale.model.coordinates import Coordinates, formulas_of, make_coordinates
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
+from bayescale.model.logarithms import with_vector_logs
 from bayescale.model.pooling import FEWEST_LEVELS, resolved_pool
-from bayescale.model.programs import compiled, double_precision, forget_programs, one_blas_thread, user_cache_folder
+from bayescale.model.programs import (
+    available_cores,
+    compiled,
+    double_precision,
+    forget_programs,
+    one_blas_thread,
+    user_cache_folder,
+)
 
 __all__ = [
     "FEWEST_LEVELS",
@@ -14,6 +22,7 @@ __all__ = [
     "Intercepts",
     "Model",
     "Structure",
+    "available_cores",
     "bucket",
     "build_model",
     "compiled",
@@ -31,4 +40,5 @@ __all__ = [
     "same_partition",
     "unit_factor",
     "user_cache_folder",
+    "with_vector_logs",
 ]

@@ -81,6 +81,14 @@ def one_blas_thread() -> AbstractContextManager:
     return threadpool_limits(limits=1, user_api="blas")
 
 
+def available_cores() -> int:
+    """The cores that this process may use, where the system says."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def load_numpyro() -> Any:
     """NumPyro, before any of its submodules; in a notebook its progress bars ask for widgets, which are not needed."""
     import warnings

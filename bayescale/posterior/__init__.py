@@ -12,7 +12,16 @@ from bayescale.posterior.fit import (
     summarise,
 )
 from bayescale.posterior.levels import at_level, averaged, level_column, levels_of, new_level, one_level
-from bayescale.posterior.many import CERTIFIED, FAILED, POSITION, UNCERTIFIED, Answers, Batch, for_each_table
+from bayescale.posterior.many import (
+    CERTIFIED,
+    FAILED,
+    POSITION,
+    UNCERTIFIED,
+    Answers,
+    Batch,
+    for_each_table,
+    with_verdicts,
+)
 from bayescale.posterior.rebuilding import flat_draws, model_of, noise_scales
 from bayescale.posterior.replicating import replicate
 from bayescale.posterior.tree import (
@@ -61,4 +70,5 @@ __all__ = [
     "reported_names",
     "summarise",
     "variable_dims",
+    "with_verdicts",
 ]

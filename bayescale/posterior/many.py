@@ -26,7 +26,8 @@ CERTIFIED, UNCERTIFIED, FAILED = "certified", "uncertified", "failed"
 class Batch(Fit):
     """The fits of many tables: a `Fit` whose arrays have a leading dimension `dataset`.
 
-    `status` has one row a table: whether it is certified, at which rung of the ladder, what it cost, and a sentence.
+    `status` has one row a table: whether it is certified, at which rung of the ladder, what it cost, and a sentence;
+    then its verdict, which alarms went off if it was examined, and where its headline comes from.
     `batch[name]` is the fit of one table. Verbs that take a fit take a batch, and answer for its certified tables.
     `tree` holds those that were sampled; numbers that a table does not have (as the spread of a grouping that only
     others have) are not-a-number there. `tables` holds the runs by name.
@@ -51,6 +52,11 @@ class Batch(Fit):
         return tuple(n for n in self.names if self.status.loc[n, "status"] == CERTIFIED)
 
     @property
+    def examined(self) -> bool:
+        """Whether the intervals of every certified table were examined."""
+        return bool(self.certified) and all(self.info["datasets"][n]["audit"] for n in self.certified)
+
+    @property
     def converged(self) -> bool:
         """Whether every table is certified."""
         return len(self.certified) == len(self.status)
@@ -66,7 +72,7 @@ class Batch(Fit):
         groups = {g: _one(node.to_dataset(), position, info) for g, node in self.tree.children.items()}
         runs = self.tables[name]
         groups["constant_data"] = constant_of(runs)
-        groups["headline"] = groups["posterior"][info["reported"]]
+        groups["headline"] = groups["headline"][info["reported"]]
         return Fit(xr.DataTree.from_dict(groups), self.law, info)
 
     def __len__(self) -> int:
@@ -76,16 +82,21 @@ class Batch(Fit):
         return iter(self.names)
 
     def summary(self, prob: float | None = None) -> pd.DataFrame:
-        """Every reported quantity of every sampled table, indexed by data set and quantity."""
+        """Every reported quantity of every sampled table, indexed by data set and quantity.
+
+        Column `headline` says where a table's intervals come from: "posterior", "sandwich" (widened by `examined`), or
+        "none": they may not be headlined.
+        """
         import pandas as pd
 
         prob = self.prob if prob is None else prob
-        headline = self.tree["headline"].to_dataset()
+        headline, posterior = self.tree["headline"].to_dataset(), self.tree["posterior"].to_dataset()
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for variable in headline.data_vars:
             if headline[variable].ndim == 3:  # a number a draw: all tables at once
                 there = [n for n in self.names if variable in self.info["datasets"][n]["reported"]]
-                found = summarise(headline[variable].sel(dataset=there).to_numpy(), prob)
+                shown, own = (d[variable].sel(dataset=there).to_numpy() for d in (headline, posterior))
+                found = summarise(own, prob, shown)
                 rows |= {(n, str(variable)): q.__dict__ for n, q in zip(there, found, strict=True)}
         if any(v.ndim > 3 for v in headline.data_vars.values()):
             rows |= {(n, q): v.__dict__ for n in self.names for q, v in self[n].quantities(prob).items()}
@@ -95,6 +106,7 @@ class Batch(Fit):
         made = made.sort_index(level="dataset", key=lambda x: x.map(order), sort_remaining=False, kind="stable")
         certified = {*self.certified}
         made.insert(0, "certified", [name in certified for name, _ in made.index])
+        made["headline"] = [self.info["datasets"][name]["headline_source"] for name, _ in made.index]
         made.attrs["prob"] = prob
         return made
 
@@ -109,7 +121,8 @@ class Batch(Fit):
                 why[name] = str(error)
         if self.certified and not found:  # a fault of the question, not of a table
             return verb(self[self.certified[0]], *arguments, **options)
-        return Answers(found, {n: w for n, w in why.items() if n not in found})
+        sources = {n: self.info["datasets"][n]["headline_source"] for n in found}
+        return Answers(found, {n: w for n, w in why.items() if n not in found}, sources)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the batch to one netCDF file; raises `FitError` when it exists and `force` is not given."""
@@ -127,15 +140,32 @@ class Batch(Fit):
     def __repr__(self) -> str:
         counts = self.status["status"].value_counts()
         told = ", ".join(f"{counts[s]} {s}" for s in (CERTIFIED, UNCERTIFIED, FAILED) if s in counts)
-        return (
-            f"<Batch of {self.law.spec} on {len(self.status)} tables: {told}; {self.noise} noise. Certified is the "
-            "sampling; whether intervals are honest is examined one table at a time: bs.examined(batch[name])>"
-        )
+        if self.examined:
+            verdicts = self.status.loc[list(self.certified), "verdict"].value_counts()
+            honest = ", ".join(f"{verdicts[s]} {s}" for s in ("pass", "warn", "fail") if s in verdicts)
+            honest = f"Intervals were examined: {honest}"
+        else:
+            honest = "Certified is the sampling; whether intervals are honest: bs.examined(batch)"
+        return f"<Batch of {self.law.spec} on {len(self.status)} tables: {told}; {self.noise} noise. {honest}>"
 
     def _repr_html_(self) -> str:
         import html
 
         return f"<p><b>{html.escape(repr(self)[1:-1])}</b></p>{self.status.to_html(float_format='%.4g')}"
+
+
+def with_verdicts(status: pd.DataFrame, datasets: Mapping[str, Any]) -> pd.DataFrame:
+    """The status with every sampled table's verdict, the alarms of its examination, and its headline's source."""
+    columns: dict[str, list[str | None]] = {"verdict": [], "alarms": [], "headline": []}
+    for name in status.index:
+        info = datasets.get(name)
+        columns["verdict"].append(info["verdict"]["status"] if info else None)
+        columns["headline"].append(info["headline_source"] if info else None)
+        alarms = (
+            ", ".join(f["code"] for f in info["audit"] if f["status"] == "fail") if info and info["audit"] else None
+        )
+        columns["alarms"].append(alarms)
+    return status.assign(**columns)
 
 
 #: Columns of a saved batch's runs beside their own: which table a row is of, and its number there.
@@ -193,10 +223,14 @@ def loaded(fit: Fit) -> Batch:
 
 @dataclass(frozen=True, eq=False)
 class Answers(Mapping):
-    """The answers of one verb for the certified tables of a batch, by name; `left_out` says why others have none."""
+    """The answers of one verb for the certified tables of a batch, by name; `left_out` says why others have none.
+
+    `sources` says where each table's headline comes from.
+    """
 
     records: Mapping[str, Any]
     left_out: Mapping[str, str]
+    sources: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Any:
         return self.records[name]
@@ -219,10 +253,10 @@ class Answers(Mapping):
         )
 
     def frame(self) -> pd.DataFrame:
-        """The answers' tables, one below the other, with a column `dataset`."""
+        """The answers' tables, one below the other, with columns `dataset` and `headline`, its source."""
         import pandas as pd
 
-        frames = {name: record.frame() for name, record in self.records.items()}
+        frames = {name: _frame_of(record).assign(headline=self.sources[name]) for name, record in self.records.items()}
         if not frames:
             return pd.DataFrame(columns=["dataset"])
         made = pd.concat(list(frames.values()), keys=list(frames), names=["dataset", None])
@@ -232,11 +266,22 @@ class Answers(Mapping):
 
     def to_json(self) -> dict[str, Any]:
         """Every answer's document by name."""
-        return {name: record.to_json() for name, record in self.records.items()}
+        return {name: _document_of(record) for name, record in self.records.items()}
 
     def __repr__(self) -> str:
         left = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return f"<Answers for {len(self)} tables{left}>"
+
+
+def _frame_of(record: Any) -> pd.DataFrame:
+    """An answer's own table, or that of its findings."""
+    import pandas as pd
+
+    return pd.DataFrame(_document_of(record)) if isinstance(record, tuple) else record.frame()
+
+
+def _document_of(record: Any) -> Any:
+    return [f.to_json() for f in record] if isinstance(record, tuple) else record.to_json()
 
 
 def for_each_table(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,13 +30,15 @@ def batch_lines(batch: Batch, unread: Mapping[str, str], most: int) -> list[str]
             row = [f"  {name}", f"{batch.status.loc[name, 'rows']:.0f}"]
             about = batch.info["datasets"][name]
             if about["headline_source"] == "none":
-                found = next((f for f in about["design"] if f["status"] == "fail"), about["design"][0])
+                told = (*about["audit"], *about["design"])
+                found = next((f for f in told if f["status"] == "fail"), told[0])
                 rows.append([*row, f"no headline: {found['name']}", *[""] * (len(shown) - 1), ""])
                 continue
             for quantity in shown:
                 q = summary.loc[(name, quantity)]
                 row.append(f"{q['median']:.3f} ({q['lower']:.3f} to {q['upper']:.3f})")
-            rows.append([*row, str(batch.status.loc[name, "rung"])])
+            adjusted = " (adjusted)" if about["headline_source"] == "sandwich" else ""
+            rows.append([*row, str(batch.status.loc[name, "rung"]) + adjusted])
         lines += ["", *aligned(rows)]
         if len(names) > most:
             lines.append(f"  … and {len(names) - most} more")
@@ -44,12 +46,24 @@ def batch_lines(batch: Batch, unread: Mapping[str, str], most: int) -> list[str]
     bad |= dict(unread)
     if bad:
         lines += ["", "Not certified", *(f"  {n}: {s}" for n, s in list(bad.items())[:most])]
-    lines += [
-        "",
-        "Certified is the sampling: these intervals are as honest as the model. Whether one law, these groups and this "
-        "noise fit a table is examined by `bayescale fit` on it, or bs.examined(batch[name]).",
-    ]
-    return lines
+    return [*lines, "", honesty_line(batch)]
+
+
+def honesty_line(batch: Batch) -> str:
+    """What the intervals of a batch rest on."""
+    if not batch.examined:
+        return (
+            "Certified is the sampling: these intervals are as honest as the model. Whether one law, these groups and "
+            "this noise fit a table is examined by --examine, or bs.examined(batch)."
+        )
+    found = batch.status.loc[list(batch.certified)]
+    verdicts, sources = found["verdict"].value_counts(), found["headline"].value_counts()
+    told = ", ".join(f"{verdicts[s]} {s}" for s in ("pass", "warn", "fail") if s in verdicts)
+    widened, none = sources.get("sandwich", 0), sources.get("none", 0)
+    return (
+        f"Verdicts of the {len(found)} certified: {told}. Intervals of {widened} were widened (adjusted), of {none} "
+        "none is headlined. A law that holds raises an alarm in one table of twenty."
+    )
 
 
 def batch_document(batch: Batch, unread: Mapping[str, str]) -> dict[str, Any]:
@@ -60,12 +74,13 @@ def batch_document(batch: Batch, unread: Mapping[str, str]) -> dict[str, Any]:
         entry = {str(k): _plain(v) for k, v in row.items()}
         if summary is not None and name in batch.names:
             info = batch.info["datasets"][name]
-            quantities = summary.loc[name].drop(columns="certified").to_dict("index")
+            quantities = summary.loc[name].drop(columns=["certified", "headline"]).to_dict("index")
             entry |= {
                 "quantities": {q: {k: finite(v) for k, v in values.items()} for q, values in quantities.items()},
                 "runs": info["runs"],
                 "group": info["group"],
                 "verdict": info["verdict"],
+                "audit": info["audit"],
                 "headline_source": info["headline_source"],
             }
         tables[str(name)] = entry

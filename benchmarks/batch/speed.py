@@ -9,12 +9,15 @@
 Tables are simulated (`cells.py`), different ones for every count. Times are wall clock, compilation apart. What is
 compared is the time for 400 effective draws of the worst quantity, the median over tables.
 
-    python benchmarks/batch/speed.py [--counts 10 100 1000] [--cell 240 …] [--precision float64] [--peers]
+    python benchmarks/batch/speed.py [--counts 10 100 1000] [--cell 240 …] [--precision float64] [--peers 60]
+    python benchmarks/batch/speed.py --cell 12 24 60 500 1000 2000 --counts 100 --add   # beside what is there
+    python benchmarks/batch/speed.py --draw                                             # the figure alone
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import sys
 import time
@@ -149,7 +152,12 @@ def main() -> None:
     parser.add_argument("--precision", default="float64")
     parser.add_argument("--peers", type=int, default=0, help="tables that the other ways are timed on")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "batch_speed.json")
+    parser.add_argument("--add", action="store_true", help="keep the cells that the result has already")
+    parser.add_argument("--draw", action="store_true", help="draw the figure of the result that is there")
     given = parser.parse_args()
+    if given.draw:
+        draw(json.loads(given.out.read_text()), given.out.with_suffix(".png"))
+        return
     import jax
 
     document = {
@@ -157,16 +165,57 @@ def main() -> None:
         "precision": given.precision,
         "cells": {},
     }
+    if given.add:
+        document["cells"] = json.loads(given.out.read_text())["cells"]
     for cell in given.cell:
         began = time.perf_counter()
         many(cell, 4, 900_000, given.precision)
-        document["cells"][cell] = {"compile_and_4_s": time.perf_counter() - began, "fit_many": []}
+        document["cells"][cell] = {
+            "circumstances": record.circumstances(),
+            "compile_and_4_s": time.perf_counter() - began,
+            "fit_many": [],
+        }
         for k, count in enumerate(given.counts):
             document["cells"][cell]["fit_many"].append(many(cell, count, 10_000 * (k + 1), given.precision))
         if given.peers:
             document["cells"][cell]["peers"] = peers(cell, given.peers, 10_000)
         _print(cell, document["cells"][cell])
         record.write(given.out, document)
+    draw(document, given.out.with_suffix(".png"))
+
+
+def draw(document: dict, path: Path) -> None:
+    """What a table costs, by how many there are and by its rows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    measured = {cell: entry["fit_many"] for cell, entry in document["cells"].items() if entry["fit_many"]}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+    for cell, found in measured.items():
+        if len(found) > 1:
+            left.plot(
+                [f["tables"] for f in found], [f["ms_a_table"] for f in found], "o-", label=f"{cell} rows, fit_many"
+            )
+    peers = document["cells"].get("240", {}).get("peers", {})
+    for style, (name, peer) in zip((":", "--", "-.", (0, (1, 3))), peers.items(), strict=False):
+        left.axhline(peer["ms_a_table"], color="0.5", linestyle=style, label=f"{name} (240 rows)")
+    left.set(xscale="log", yscale="log", xlabel="tables in the batch", ylabel="milliseconds a table, two cores")
+    left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    rows = sorted((int(c), found[-1]) for c, found in measured.items() if c.isdigit())
+    right.plot([n for n, _ in rows], [f["ms_a_table"] for _, f in rows], "o-", label="wall clock")
+    right.plot([n for n, _ in rows], [f["cpu_ms_a_table"] for _, f in rows], "s--", color="0.5", label="CPU")
+    right.set(xscale="log", yscale="log", xlabel="rows of a table", ylabel="milliseconds a table")
+    right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    right.set_xticks([n for n, _ in rows], [f"{n}" for n, _ in rows])
+    right.minorticks_off()
+    for axes in (left, right):
+        axes.grid(True, which="both", alpha=0.2)
+    cores = document["circumstances"]["cores"]
+    figure.suptitle(f"Certified posteriors, Chinchilla law, Student-t noise, float64, {cores} cores", fontsize=10)
+    figure.savefig(path, dpi=150)
+    print(f"drawn: {path}")
 
 
 def _print(cell: str, entry: dict) -> None:
