@@ -247,7 +247,7 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
     ends = np.cumsum(plan.phases)
     # Random numbers are drawn at once: one by one they would cost as much as the gradients.
     keys = jax.random.split(key, 4)
-    lengths = TRAJECTORY * jax.random.uniform(keys[1], total, dtype, 0.5, 1.5)
+    lengths = TRAJECTORY * jax.random.uniform(keys[1], (total,), dtype, 0.5, 1.5)
     jitter = jax.random.uniform(keys[2], (total, chains, 1), dtype, 0.8, 1.2)
     log_uniform = jnp.log(jax.random.uniform(keys[3], (total, chains), dtype))
 
