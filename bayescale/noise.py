@@ -171,6 +171,7 @@ def _laplace_cdf(residual, scale):
 
 _NU = Parameter("nu", LogNormal(math.log(8), 1.0), _tail_weight(1), above=1.0, symbol=r"\nu")
 
+#: Every noise by name.
 NOISES: dict[str, Noise] = {
     n.name: n
     for n in (

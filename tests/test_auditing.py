@@ -107,7 +107,7 @@ def test_commands(grouped_fit, tmp_path, capsys):
 def test_other_noises_are_set_beside_the_fit(plain_fit):
     made = bs.specifications(plain_fit, ["a"], progress=False)
     table = made.frame().set_index("noise")
-    assert list(table.index) == ["student_t", "normal", "laplace"] and table["certified"].all()
+    assert list(table.index) == [*bs.NOISES] and table["certified"].all()
     assert (
         table.loc["student_t", "median"] == np.median(plain_fit.draws("posterior")["a"]) and table["fitted"].sum() == 1
     )

@@ -208,4 +208,4 @@ def test_representations_are_short_and_escaped():
 
 
 def test_the_canonical_columns_are_documented():
-    assert all(c.meaning and c.kind in ("scale", "response", "error", "label") for c in COLUMNS.values())
+    assert all(c.meaning and c.kind in ("scale", "response", "error", "label", "flag") for c in COLUMNS.values())

@@ -132,12 +132,13 @@ def _candidates(line: Linearised) -> tuple[list[ProposedRun], np.ndarray, np.nda
         references=model.references,
     )
     z = np.zeros((1, joint.structure.coordinates.dimension))
-    z[0, line.positions] = line.x[: line.inner]
+    law_s = line.positions[line.positions < z.shape[1]]  # what rows below a cut exceed the law by comes after them
+    z[0, law_s] = line.x[: len(law_s)]
     made = sensitivity(joint, z)
     if made is None or not len(made.jacobian):
         return None
     slopes = np.zeros((len(candidates), len(line.x)))
-    slopes[:, : line.inner] = made.jacobian[0, len(model.runs) :]
+    slopes[:, : len(law_s)] = made.jacobian[0, len(model.runs) :]
     # Effects of sizes, budgets and runs that are new add to the noise of each.
     effects = sum(1 / line.precision[line.inner + k] for k in _one_level_each(line))
     return candidates, slopes, np.full(len(candidates), 1 / float(np.median(line.information)) + effects)

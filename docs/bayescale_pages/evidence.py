@@ -23,10 +23,12 @@ def evidence_page(benchmarks: Path) -> str:
     for path in sorted(results.glob("*calibration*.json")):
         lines += calibration(_read(path, shown), path.name)
     lines += _coverage_head()
-    for path in sorted(honesty.glob("*.json")):
+    for path in sorted(honesty.glob("coverage*.json")):
         lines += coverage(_read(path, shown), path.name)
     for path, make in (
+        (honesty / "replicates.json", replicates),
         (results / "batch_accuracy.json", accuracy),
+        (results / "batch_accuracy_student_t.json", accuracy),
         (results / "evidence_core_replication.json", replication),
         (results / "evidence_core_weak.json", weak),
         (results / "single_fit.json", single_fit),
@@ -124,6 +126,27 @@ def coverage(document: Mapping[str, Any], name: str) -> list[str]:
     head = ("simulated", "tables", "any alarm", "of", "own 80 %", "own 95 %", "headline 80 %", "headline 95 %")
     said = f"Noise {document['noise']}, groups {document['group']}."
     return [*section(3, f"`{name.removesuffix('.json')}`"), said, "", *table(head, rows), *_origin(document, name)]
+
+
+def replicates(document: Mapping[str, Any], name: str) -> list[str]:
+    """How often alarms went off on tables that repeat runs, where the law holds and where it is bent."""
+    rows = [
+        (
+            world,
+            w["tables"],
+            f"{_percent(w['any'])} ({_percent(w['mcse'])})",
+            _percent(w["alarms"].get("lack-of-fit", 0)),
+        )
+        for world, w in document.items()
+        if "tables" in w
+    ]
+    return [
+        *section(2, "Do repeated runs tell a law that does not fit?"),
+        "Simulated tables in which designs are run more than once; the law holds, or bends by that much at the ends.",
+        "",
+        *table(("simulated", "tables", "any alarm (mcse)", "of which lack of fit"), rows),
+        *_origin(document, name),
+    ]
 
 
 def accuracy(document: Mapping[str, Any], name: str) -> list[str]:
