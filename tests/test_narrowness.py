@@ -40,7 +40,7 @@ def test_leaving_out_is_refitting_without(world_fit):
     line, _, gradients = linearised_fit(world_fit, ("a", "alpha", "E"))
     table = line.table
     for clusters in clusters_of(line.model.runs, ())[:2]:
-        moves = leave_out(line, table, clusters, gradients)[0]
+        moves = leave_out(line, table, [clusters], gradients)[0][0]
         for k, rows in enumerate(clusters.rows()[:5]):
             weight = np.ones(len(line.residual))
             weight[rows] = 0

@@ -132,7 +132,7 @@ def _moves_of_rows(line: Linearised, gradients: np.ndarray) -> np.ndarray:
     """Moves without each run, in posterior sds, by one step: (quantities, rows)."""
     every = Clusters(ROW, np.arange(len(line.residual)), len(line.residual))
     spread = np.sqrt(np.einsum("qi,ij,qj->q", gradients, line.table.covariance[0], gradients))
-    return -leave_out(line, line.table, every, gradients)[0] / spread[:, None]
+    return -leave_out(line, line.table, [every], gradients)[0][0] / spread[:, None]
 
 
 def _moves_of(fit: Fit, line: Linearised, clusters: Clusters, names: Sequence[str]) -> np.ndarray:

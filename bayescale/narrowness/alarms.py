@@ -92,12 +92,13 @@ def narrow_interval(
     line, best = bench.line, {n: (-np.inf, 1.0) for n in bench.names}
     top, worlds_top, where = -np.inf, np.full(bench.worlds, -np.inf), (bench.names[0], bench.clusters[0])
     level_at: dict[tuple[str, str], tuple[float, float, float]] = {}
-    for clusters in bench.clusters:
 
-        def statistic(tables, clusters=clusters):
-            return np.log(narrowness_of(line, tables, clusters, bench.gradients))
+    def statistic(tables):
+        return np.log(narrowness_of(line, tables, bench.clusters, bench.gradients))
 
-        seen, worlds = statistic(line.table)[0], bench.over_worlds(statistic)
+    every, every_world = statistic(line.table)[0], bench.over_worlds(statistic)
+    for c, clusters in enumerate(bench.clusters):
+        seen, worlds = every[c], every_world[:, c]
         z, worlds_z = _standardised(seen, worlds)
         mean, sd = worlds.mean(axis=0), worlds.std(axis=0)
         worlds_top = np.maximum(worlds_top, worlds_z.max(axis=1))
@@ -229,7 +230,7 @@ def unmodelled_groups(bench: Bench) -> list[Finding]:
 def influence(bench: Bench, prefer: Sequence[str]) -> Finding:
     """The run whose absence moves an answer the most, in posterior standard deviations."""
     line = bench.line
-    moves = leave_out(line, line.table, bench.clusters[0], bench.gradients)[0]
+    moves = leave_out(line, line.table, bench.clusters[:1], bench.gradients)[0][0]
     share = np.abs(moves) / model_spread(line.table, bench.gradients)[0][:, None]
     asked = [bench.names.index(n) for n in prefer if n in bench.names]
     q = asked[0] if asked else int(np.argmax(share.max(axis=1)))
@@ -256,5 +257,5 @@ def clusters_to_widen(bench: Bench, alarmed: Sequence[Finding], worst: tuple[str
     if not enough:
         return None
     k = bench.names.index(name)
-    moves = [leave_out(bench.line, bench.line.table, c, bench.gradients[k : k + 1]) for c in enough]
+    moves = leave_out(bench.line, bench.line.table, enough, bench.gradients[k : k + 1])
     return enough[int(np.argmax([spread_of(m)[0, 0] for m in moves]))]

@@ -7,7 +7,7 @@ agree when the model holds; how well they agree by chance depends on the design.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,20 +15,29 @@ from bayescale.narrowness.clusters import Clusters
 from bayescale.narrowness.linearised import Linearised, Tables
 
 
-def leave_out(line: Linearised, tables: Tables, clusters: Clusters, gradients: np.ndarray) -> np.ndarray:
-    """How far quantities move as each cluster of rows is left out, shape (tables, quantities, clusters).
+def leave_out(
+    line: Linearised, tables: Tables, partitions: Sequence[Clusters], gradients: np.ndarray
+) -> list[np.ndarray]:
+    """How far quantities move as each cluster of rows is left out: (tables, quantities, clusters) for every partition.
 
     Without cluster g the estimate moves by (P + J - J_g)^-1 s_g, with s the rows' scores and J their information: by
     Woodbury's identity a small system a cluster. `gradients` has the shape (quantities, dimension).
     """
-    moves = np.empty((len(tables.score), len(gradients), clusters.count))
-    reach = tables.covariance @ gradients.T
-    for k, rows in enumerate(clusters.rows()):
-        slopes = line.slopes[rows]
-        inside = slopes @ tables.covariance @ slopes.T
-        mixed = np.eye(len(rows)) - inside * tables.information[:, None, rows]
-        weights = np.linalg.solve(mixed, slopes @ reach)
-        moves[:, :, k] = np.einsum("trq,tr->tq", weights, np.broadcast_to(tables.score[:, rows], weights.shape[:2]))
+    spread = line.slopes @ tables.covariance  # (tables, rows, dimension): dear, and shared by all partitions
+    reach = spread @ gradients.T
+    moves = []
+    for clusters in partitions:
+        if clusters.count == len(reach[0]):  # single rows: the small systems are numbers
+            order = np.argsort(clusters.index)
+            leverage = np.einsum("trd,rd->tr", spread, line.slopes) * tables.information
+            moves.append((reach * (tables.score / (1 - leverage))[:, :, None]).transpose(0, 2, 1)[:, :, order])
+            continue
+        found = np.empty((len(reach), len(gradients), clusters.count))
+        for k, rows in enumerate(clusters.rows()):
+            inside = spread[:, rows] @ line.slopes[rows].T
+            mixed = np.eye(len(rows)) - inside * tables.information[:, None, rows]
+            found[:, :, k] = (tables.score[:, None, rows] @ np.linalg.solve(mixed, reach[:, rows]))[:, 0]
+        moves.append(found)
     return moves
 
 
@@ -53,9 +62,12 @@ def model_spread(tables: Tables, gradients: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("qi,tij,qj->tq", gradients, tables.covariance, gradients))
 
 
-def narrowness_of(line: Linearised, tables: Tables, clusters: Clusters, gradients: np.ndarray) -> np.ndarray:
-    """The leave-cluster-out standard deviation over the posterior's, shape (tables, quantities)."""
-    return spread_of(leave_out(line, tables, clusters, gradients)) / model_spread(tables, gradients)
+def narrowness_of(
+    line: Linearised, tables: Tables, partitions: Sequence[Clusters], gradients: np.ndarray
+) -> np.ndarray:
+    """The leave-cluster-out standard deviation over the posterior's, shape (tables, partitions, quantities)."""
+    spreads = [spread_of(moves) for moves in leave_out(line, tables, partitions, gradients)]
+    return np.stack(spreads, axis=1) / model_spread(tables, gradients)[:, None]
 
 
 def gradients_of(z: np.ndarray, quantities: Mapping[str, np.ndarray], line: Linearised) -> tuple[list[str], np.ndarray]:

@@ -20,7 +20,7 @@ def moves_without(line: Linearised, clusters: Clusters) -> np.ndarray:
     Each is the mode of the other rows; where clusters are many, one step from the mode of all.
     """
     if clusters.count > _MOST_REFITS:
-        return -leave_out(line, line.table, clusters, np.eye(len(line.x))[: line.inner])[0]
+        return -leave_out(line, line.table, [clusters], np.eye(len(line.x))[: line.inner])[0][0]
     return np.stack([(mode.x - line.x)[: line.inner] for mode in modes_without(line, clusters)], axis=1)
 
 

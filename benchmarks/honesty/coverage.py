@@ -4,7 +4,8 @@ Each cell is a design (the inputs of besiroglu2024, or a part of them) and a tru
 of the law vary: alpha, beta ~ U(.2, .6), E ~ U(1.2, 2.2), contributions at the design's middle ~ U(.2, .5). Every
 table is fitted with the default model, sampled by the batch's ladder, examined as a fit is, and compared with its
 truth: coverage and width of the posterior's own 80 % and 95 % intervals and, where there is one, of the headline's,
-and which alarms went off.
+and which alarms went off. Every block of 25 tables is kept beside the result, in a `.jsonl` file: the same call again
+goes on where it stopped.
 
     python benchmarks/honesty/coverage.py --tables 400 --out coverage.json [--cell normal-240 …]
 """
@@ -15,7 +16,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,7 @@ TRUTHS = {
 ROWS = (240, 60, 25)
 #: Checkpoints of each run, in the cells checkpoints-1, -5 and -20.
 CHECKPOINTS = (1, 5, 20)
+BLOCK = 25
 
 
 @cache
@@ -94,7 +96,7 @@ def loss_at(p, N, D):
     return p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"]
 
 
-def outcomes(cell: str, seeds: range, noise: str, group: str | list[str]) -> Iterator[tuple[Outcome, dict]]:
+def outcomes(cell: str, seeds: Iterable[int], noise: str, group: str | list[str]) -> Iterator[tuple[Outcome, dict]]:
     """The sampled tables of a cell as they are reached, with their truths; every table climbs the batch's ladder."""
     truth, _, rows = cell.rpartition("-")
     options = dict(noise=noise, group=group, fix=None, tie=(), priors={}, references=None)
@@ -141,25 +143,46 @@ def judged(outcome: Outcome, p: dict[str, float]) -> dict:
         "intervals": {
             name: {
                 "truth": float(p[name]),
-                "own": {p: ends_of(own[name], p) for p in PROBS},
-                "headline": {p: ends_of(headline[name], p) for p in PROBS},
+                "own": {str(p): ends_of(own[name], p) for p in PROBS},
+                "headline": {str(p): ends_of(headline[name], p) for p in PROBS},
             }
             for name in QUANTITIES
         },
     }
 
 
-def oracle(cell: str, seeds: range) -> dict[str, dict[str, float]]:
+def oracle(cell: str, seeds: Iterable[int]) -> dict[int, dict[str, float]]:
     """Widths of 95 % intervals of the model that made the tables: its noise, and its groups alone."""
     truth = cell.rpartition("-")[0]
     (family, _), groups = TRUTHS[truth]
-    widths: dict[str, dict[str, float]] = {}
+    widths: dict[int, dict[str, float]] = {}
     for found, p in outcomes(cell, seeds, "student_t" if family == "t4" else family, list(groups) or "none"):
         flat = unpadded(found.task, found.flat).reshape(-1, found.task.model.structure.dimension)
         made = quantities(found, flat)
         made |= {"L10": loss_at(made, *target(p, 10 * found.task.model.runs.values("flops").max()))}
-        widths[found.task.name] = {n: float(np.ptp(ends_of(made[n], 0.95))) for n in QUANTITIES}
+        widths[int(found.task.name)] = {n: float(np.ptp(ends_of(made[n], 0.95))) for n in QUANTITIES}
     return widths
+
+
+def results_of(cell: str, chosen: argparse.Namespace, until: float) -> list[dict]:
+    """The outcomes of a cell's tables, by seed: those on disk, and the rest until time is up."""
+    kept = Path(chosen.out).with_suffix(".jsonl")
+    lines = map(json.loads, kept.read_text().splitlines()) if kept.exists() else ()
+    wanted = {"cell": cell, "group": chosen.group, "noise": chosen.noise}
+    done = {r["seed"]: r for r in lines if wanted.items() <= r.items()}
+    seeds = range(chosen.first, chosen.first + chosen.tables)
+    left = [s for s in seeds if s not in done or (chosen.oracle and "oracle" not in done[s])]
+    for block in (left[k : k + BLOCK] for k in range(0, len(left), BLOCK)):
+        if time.perf_counter() > until:
+            break
+        made = [judged(found, p) for found, p in outcomes(cell, block, chosen.noise, chosen.group)]
+        widths = oracle(cell, block) if chosen.oracle else {}
+        made = [wanted | r | ({"oracle": widths[r["seed"]]} if chosen.oracle else {}) for r in made]
+        with kept.open("a") as file:
+            file.writelines(json.dumps(r) + "\n" for r in made)
+        done |= {r["seed"]: r for r in made}
+        print(f"\r{cell}: {sum(s in done for s in seeds)} of {chosen.tables}", end="", file=sys.stderr, flush=True)
+    return [done[s] for s in seeds if s in done]
 
 
 def ends_of(x: np.ndarray, prob: float) -> list[float]:
@@ -180,7 +203,7 @@ def summary(cell: str, results: list[dict]) -> dict:
             made[f"{kind} {name}"] = {}
             for prob in PROBS:
                 shown = [r for r in results if kind == "own" or r["source"] != "none"]
-                rows = [(r["intervals"][name]["truth"], *r["intervals"][name][kind][prob]) for r in shown]
+                rows = [(r["intervals"][name]["truth"], *r["intervals"][name][kind][str(prob)]) for r in shown]
                 inside = np.mean([low <= truth <= high for truth, low, high in rows])
                 made[f"{kind} {name}"][f"{prob:.0%}"] = {
                     "coverage": float(inside),
@@ -189,7 +212,7 @@ def summary(cell: str, results: list[dict]) -> dict:
                 }
     if results and "oracle" in results[0]:
         for name in QUANTITIES:
-            ratios = [np.ptp(r["intervals"][name]["headline"][0.95]) / r["oracle"][name] for r in results]
+            ratios = [np.ptp(r["intervals"][name]["headline"]["0.95"]) / r["oracle"][name] for r in results]
             made[f"headline {name}"]["width over the oracle's"] = float(np.median(ratios))
     return made
 
@@ -202,20 +225,15 @@ def main() -> None:
     parser.add_argument("--noise", default="student_t")
     parser.add_argument("--cell", action="append", help="as normal-240; by default every truth and size")
     parser.add_argument("--oracle", action="store_true", help="fit the model that made the tables too, for its widths")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="no block begins after this")
     parser.add_argument("--out", default="coverage.json")
     chosen = parser.parse_args()
     cells = chosen.cell or [f"{t}-{n}" for n in ROWS for t in TRUTHS if t != "checkpoints"]
     document = {"group": chosen.group, "noise": chosen.noise, "first": chosen.first, "cells": []}
+    until = time.perf_counter() + 60 * chosen.minutes
     for cell in cells:
-        seeds = range(chosen.first, chosen.first + chosen.tables)
-        results = []
-        for found, p in outcomes(cell, seeds, chosen.noise, chosen.group):
-            results.append(judged(found, p))
-            if sys.stderr.isatty() or len(results) % 50 == 0:
-                print(f"\r{cell}: {len(results)} of {chosen.tables}", end="", file=sys.stderr, flush=True)
-        if chosen.oracle:
-            widths = oracle(cell, seeds)
-            results = [{**r, "oracle": widths[str(r["seed"])]} for r in results]
+        if not (results := results_of(cell, chosen, until)):
+            continue
         made = summary(cell, results)
         document["cells"].append(made)
         print(f"\n{cell}: alarm {made['alarm']:.3f} {made['alarms']}", flush=True)
