@@ -27,6 +27,8 @@ _WEIGHT = (
     "lack-of-fit",
     "narrow-interval",
     "unmodelled-groups",
+    "bayesbag",
+    "prior-conflict",
     "prior-held",
 )
 
@@ -58,6 +60,14 @@ def header_of(fit: Fit) -> str:
     elif made := isoflop_levels(runs):
         spread.append(f"{len(made.levels)} budgets")
     return " · ".join([about["source"], fit.law.spec, rows, *([", ".join(spread)] if spread else [])])
+
+
+def widened_by(widening: Mapping[str, Any]) -> str:
+    """How headline draws were widened, in words."""
+    what, count = label_of(widening["clusters"]), widening["count"]
+    if "bags" in widening:
+        return f"BayesBag, {widening['bags']} tables of {count} {what}s drawn again"
+    return f"widened by leaving out one {what} at a time ({count})"
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:
@@ -133,13 +143,12 @@ class _Lines:
     def _headline(self) -> list[str]:
         """What became of the interval where an alarm went off."""
         source, widening = self.fit.headline_source, self.fit.info.get("widening")
-        if source == "sandwich" and widening:
+        if self.fit.interval_kind() == "adjusted" and widening:
             said = "Do not cite the posterior's own intervals"
             if self.name:
                 said = f"Do not cite ± {_digits(float(self.fit.draws('posterior')[self.name].std()))}"
             return [
-                f"{said}: it assumes one law, independent rows, exact losses. Adjusted below: widened by leaving out "
-                f"one {label_of(widening['clusters'])} at a time ({widening['count']})."
+                f"{said}: it assumes one law, independent rows, exact losses. Adjusted below: {widened_by(widening)}."
             ]
         alarmed = any(f.status == "fail" for f in self.fit.audit)
         if source == "none" and alarmed:

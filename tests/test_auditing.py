@@ -139,7 +139,7 @@ def test_a_prior_against_the_runs_is_told():
     found = {}
     for name, priors in (("own", {}), ("tight", {"alpha": "normal(.8,.02)"})):
         fit = bs.fit("power_law_offset:x=params", runs, seed=0, group="none", chains=2, draws=300, priors=priors)
-        (found[name],) = (f for f in bs.audit(fit).findings if f.code == "prior-conflict")
+        (found[name],) = (f for f in fit.audit if f.code == "prior-conflict")
     assert found["own"].status == "pass" and found["tight"].status == "warn"
     assert "alpha: 0.8 in the prior's middle" in found["tight"].message and "--prior" in found["tight"].message
     assert found["tight"].value > found["tight"].threshold > found["own"].value

@@ -1,6 +1,7 @@
 """The audit of a fit: what its intervals rest on, by leaving runs out and by fitting other models."""
 
 from bayescale.auditing.answering import LadderAnswer, Ladders, ladders
+from bayescale.auditing.bagging import bayesbag
 from bayescale.auditing.leaving_out import Audit, Stability, audit, linearised_fit, stability
 from bayescale.auditing.specifying import Specifications, specifications
 
@@ -11,6 +12,7 @@ __all__ = [
     "Specifications",
     "Stability",
     "audit",
+    "bayesbag",
     "ladders",
     "linearised_fit",
     "specifications",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.auditing.conflicting import prior_conflict
 from bayescale.auditing.specifying import Specifications, specifications
 from bayescale.errors import Finding, LawError, NotFittedFor, nearest, worst
 from bayescale.narrowness import (
@@ -116,7 +115,7 @@ def audit(fit: Fit, quantities: Sequence[str] = (), *, refit: bool = False, prog
     findings = (*fit.design, *fit.checks, *fit.audit, *([others.finding] if others else []))
     told = verdict_of(fit, findings, others.span() if others else None)
     return Audit(
-        (*fit.audit, prior_conflict(line), *([others.finding] if others else [])),
+        (*fit.audit, *([others.finding] if others else [])),
         fit.info.get("windows"),
         pd.DataFrame(rows),
         _drop_curve(fit, line, names, gradients),

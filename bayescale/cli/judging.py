@@ -140,15 +140,24 @@ def audit(
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit every noise too, with groups and without (about a minute).")
     ] = False,
+    bags: Annotated[
+        int | None,
+        typer.Option("--bags", min=10, help="BayesBag: fit so many tables of clusters of runs drawn again, 50 say."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="The clusters that --bags draws: params, budget, run, row.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Are the intervals honest? Findings, answers by window of compute, and without groups of runs."""
-    from bayescale.auditing import audit as audit_fit, stability
+    from bayescale.auditing import audit as audit_fit, bayesbag, stability
     from bayescale.errors import NotFittedFor
     from bayescale.posterior import load_fit
-    from bayescale.tables import audit_lines
+    from bayescale.tables import adjusted_lines, audit_lines
 
     result = load_fit(fit)
+    if bags:
+        result = bayesbag(result, by, bags=bags, progress=False if json else None)
     found = audit_fit(result, quantity or (), refit=refit, progress=False if json else None)
     try:
         windows = stability(result, quantity or ())
@@ -157,4 +166,4 @@ def audit(
     if json:
         print_document({**found.to_json(), "stability": windows.to_json() if windows else None})
     else:
-        say(audit_lines(found, windows))
+        say([*audit_lines(found, windows), *(["", *adjusted_lines(result)] if bags else [])])

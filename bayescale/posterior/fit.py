@@ -131,7 +131,7 @@ class Fit:
 
     @property
     def headline_source(self) -> str:
-        """Where headline draws come from: "posterior", "sandwich" (widened), or "none": nothing may be headlined."""
+        """Where headline draws come from: "posterior", "stack", "sandwich", "bayesbag" (both widened), or "none"."""
         return self.info["headline_source"]
 
     def interval_kind(self, draws: str = "headline") -> str:

@@ -196,7 +196,7 @@ def _in_parts(values: np.ndarray, ratio: float | None) -> bool:
 
 def _decimals(values: np.ndarray) -> bool:
     values = values[np.isfinite(values)]
-    return bool((np.abs(values - np.round(values)) > 1e-9 * values.clip(1)).any())
+    return bool((np.abs(values - np.round(values)) > 1e-12 * values.clip(1)).any())
 
 
 def _question_all_three(draft: Draft) -> None:

@@ -22,6 +22,8 @@ from bayescale.reading.headers import (
 from bayescale.runs import COLUMNS
 
 _MOST_LISTED = 5
+#: Of a longer header a message repeats so many characters.
+_LONGEST = 80
 _HELD_OUT = re.compile(r"val|test|heldout|eval|dev")
 
 
@@ -286,5 +288,5 @@ def _require_response(draft: Draft, free: list[str]) -> None:
 
 
 def _listed(headers: list[str], most: int = _MOST_LISTED) -> str:
-    shown = ", ".join(repr(h) for h in headers[:most])
+    shown = ", ".join(repr(h if len(h) <= _LONGEST else f"{h[:_LONGEST]}…") for h in headers[:most])
     return shown if len(headers) <= most else f"{shown} and {len(headers) - most} more"

@@ -15,6 +15,7 @@ from bayescale.posterior import Fit
 from bayescale.reporting.bibliography import MISFITTING, NUMPYRO, NUTS, R_HAT, Entry, cite
 from bayescale.reporting.cells import Written, joined, say, symbol, text
 from bayescale.reporting.sections import Document, name_of
+from bayescale.verdicts import widened_by
 
 #: What a prior is called in print.
 _DISTRIBUTION = re.compile(r"^(\w+)\((.*)\)$")
@@ -154,11 +155,9 @@ def _intervals(fit: Fit, document: Document) -> Written:
     if document["headline_source"] == "none":
         said += " No number is headlined: the checks do not back one."
     elif kind == "adjusted":
-        widening = fit.info.get("widening") or {}
         said += (
-            " The posterior's own intervals failed the examination, so those printed are adjusted, not credible: draws "
-            "were widened, direction by direction, to the covariance that leaving out one "
-            f"{label_of(widening.get('clusters', 'group'))} at a time shows ({widening.get('count', '?')} clusters)."
+            " Those printed are adjusted, not credible, because the posterior's own were not to be relied on: "
+            f"{widened_by(fit.info['widening'])}."
         )
     else:
         said += " They are credible intervals of the posterior."

@@ -10,6 +10,7 @@ from bayescale.tables.document import (
     write_folder,
 )
 from bayescale.tables.text import (
+    adjusted_lines,
     aligned,
     allocation_lines,
     audit_lines,
@@ -23,6 +24,7 @@ from bayescale.tables.text import (
 
 __all__ = [
     "FIT_SCHEMA",
+    "adjusted_lines",
     "aligned",
     "allocation_lines",
     "audit_lines",

@@ -15,6 +15,7 @@ from bayescale.law import LOSS_UNITS, Law, PooledLaw, argument_names
 from bayescale.narrowness.clusters import ROW, label_of
 from bayescale.posterior import Fit
 from bayescale.runs import short
+from bayescale.verdicts import widened_by
 
 
 def interval(median: float, lower: float, upper: float, digits: int = 2) -> str:
@@ -125,6 +126,21 @@ def summary_lines(fit: Fit) -> list[str]:
         for name, r in frame.iterrows()
     ]
     return aligned([head, *rows])
+
+
+def adjusted_lines(fit: Fit) -> list[str]:
+    """What is headlined of an adjusted fit, beside the posterior's own intervals."""
+    made = fit.quantities()
+    rows = [
+        [
+            f"  {name}",
+            f"{q.median:.4g}",
+            f"{q.lower:.4g} to {q.upper:.4g}",
+            f"posterior {q.model_lower:.4g} to {q.model_upper:.4g}",
+        ]
+        for name, q in ((n, made[n]) for n in headlined(fit) if n in made)
+    ]
+    return [f"{fit.prob:.0%} intervals, {fit.interval_kind()}: {widened_by(fit.info['widening'])}", *aligned(rows)]
 
 
 def findings_lines(findings: Sequence[Finding]) -> list[str]:
