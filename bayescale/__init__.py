@@ -70,7 +70,18 @@ _PUBLIC = {
         "specifications",
         "stability",
     ),
-    "design": ("Judgement", "Multiplier", "RunsNeeded", "judge", "multiplier", "runs_needed"),
+    "design": (
+        "Judgement",
+        "Multiplier",
+        "NextRuns",
+        "Regret",
+        "RunsNeeded",
+        "judge",
+        "multiplier",
+        "next_runs",
+        "regret",
+        "runs_needed",
+    ),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
         "plot_calibration",
@@ -124,7 +135,18 @@ if TYPE_CHECKING:
     from bayescale.batch import fit_many
     from bayescale.calibration import Calibration, Simulated, calibrate, simulate
     from bayescale.datasets import DATASETS, load_runs
-    from bayescale.design import Judgement, Multiplier, RunsNeeded, judge, multiplier, runs_needed
+    from bayescale.design import (
+        Judgement,
+        Multiplier,
+        NextRuns,
+        Regret,
+        RunsNeeded,
+        judge,
+        multiplier,
+        next_runs,
+        regret,
+        runs_needed,
+    )
     from bayescale.diagnostics import Diagnosis, best_runs, check, doctor
     from bayescale.errors import (
         Assumption,

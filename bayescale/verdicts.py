@@ -11,7 +11,7 @@ from bayescale.allocation import ABSURD, FAR, allocate, largest_compute, loss_on
 from bayescale.diagnostics import ProposedRun, ladders_of, proposal
 from bayescale.errors import Finding, NotFittedFor, worst
 from bayescale.model import isoflop_levels
-from bayescale.narrowness.clusters import label_of
+from bayescale.narrowness.clusters import label_of, labels_of
 from bayescale.posterior import Fit
 from bayescale.runs import distinct, short
 
@@ -64,10 +64,10 @@ def header_of(fit: Fit) -> str:
 
 def widened_by(widening: Mapping[str, Any]) -> str:
     """How headline draws were widened, in words."""
-    what, count = label_of(widening["clusters"]), widening["count"]
+    name, count = widening["clusters"], widening["count"]
     if "bags" in widening:
-        return f"BayesBag, {widening['bags']} tables of {count} {what}s drawn again"
-    return f"widened by leaving out one {what} at a time ({count})"
+        return f"BayesBag, {widening['bags']} tables of {count} {labels_of(name)} drawn again"
+    return f"widened by leaving out one {label_of(name)} at a time ({count})"
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:

@@ -12,7 +12,7 @@ from bayescale.batch import fit_many
 from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor, nearest
 from bayescale.law import PooledLaw
 from bayescale.narrowness import FEWEST_TO_WIDEN, Clusters, clusters_of
-from bayescale.narrowness.clusters import ROW
+from bayescale.narrowness.clusters import ROW, labels_of
 from bayescale.posterior import Fit, model_of
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, progress_bar
@@ -64,7 +64,7 @@ def bayesbag(
     group = [f"{g} drawn" if g == clusters.name == "params" else g for g in fit.group]
     tables = {f"bag {k}": _drawn(runs, clusters, rng, clusters.name in fit.group) for k in range(bags)}
     options = fit.info["options"]
-    with progress_bar(progress, f"BayesBag over {clusters.count} {clusters.label}s") as report:
+    with progress_bar(progress, f"BayesBag over {clusters.count} {labels_of(clusters.name)}") as report:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConverged)
             made = fit_many(
@@ -167,8 +167,8 @@ def _finding(fit: Fit, spread: dict[str, np.ndarray], clusters: Clusters) -> Fin
     value, few = float(np.sqrt((within + between) / within)), len(means) - 1
     limit = float(np.sqrt(1 + chi2.ppf(1 - FALSE_ALARM, few) / few))
     message = (
-        f"over {len(means)} tables of {clusters.count} {clusters.label}s drawn again, {name} spreads {value:.2f} times "
-        f"as far as within one; where the model holds it is about 1.41, by chance up to {limit:.2f}"
+        f"over {len(means)} tables of {clusters.count} {labels_of(clusters.name)} drawn again, {name} spreads "
+        f"{value:.2f} times as far as within one; where the model holds it is about 1.41, by chance up to {limit:.2f}"
     )
     if value > limit:
         message += ": rows share more than the model knows"

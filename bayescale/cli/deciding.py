@@ -1,4 +1,4 @@
-"""The commands about decisions: which recipe to scale up, and what a published interval would have needed."""
+"""The commands about decisions: which runs to train, which recipe to scale up, what a choice or an interval costs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli.options import Draws, FitPath, Json
+from bayescale.cli.options import Draws, FarOk, FitPath, Json
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, numbers
+from bayescale.cli.values import budgets_of, number, numbers
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("multiplier")(compare)
     app.command()(judge)
+    app.command()(regret)
+    app.command("next")(propose)
 
 
 def compare(
@@ -62,3 +64,47 @@ def judge(
         print_document(made.to_json())
     else:
         say(list(made.lines))
+
+
+def regret(
+    fit: FitPath,
+    params: Annotated[list[str], typer.Option("--params", help="A model size; may be repeated.")],
+    flops: Annotated[str, typer.Option("--flops", help="The budget, in FLOP.")],
+    cost: Annotated[str, typer.Option("--cost", help="6nd, or table: as the table's own runs spent compute.")] = "6nd",
+    prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
+    draws: Draws = "headline",
+    far_ok: FarOk = False,
+    json: Json = False,
+) -> None:
+    """What a model size loses against the best one for its budget, and how sure that is."""
+    from bayescale.design import regret as regret_of
+    from bayescale.posterior import Batch, load_fit
+
+    sizes, result = [number("--params", p) for p in params], load_fit(fit)
+    made = regret_of(result, sizes, number("--flops", flops), prob=prob, cost=cost, draws=draws, far_ok=far_ok)
+    if json:
+        several = {"schema": "bayescale.regrets/1", "tables": made.to_json()} if isinstance(result, Batch) else None
+        print_document(several or made.to_json())
+        return
+    for one in made.values() if isinstance(result, Batch) else [made]:
+        say([f"{one.source} · {one.law} · {one.prob:.0%} {one.kind} intervals", *one.lines()])
+
+
+def propose(
+    fit: FitPath,
+    budget: Annotated[str, typer.Option("--budget", help="What may be spent on new runs, in FLOP.")],
+    target: Annotated[
+        str | None, typer.Option("--target", help="The budget whose best size is to be known, in FLOP.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The runs that a budget is best spent on next, for the best model size at a larger one."""
+    from bayescale.design import next_runs
+    from bayescale.posterior import load_fit
+
+    goal = number("--target", target) if target else None
+    made = next_runs(load_fit(fit), budget=number("--budget", budget), target=goal)
+    if json:
+        print_document(made.to_json())
+    else:
+        say(made.lines())

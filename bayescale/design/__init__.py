@@ -1,6 +1,19 @@
-"""What to do next, from a posterior: how many runs an interval needs, and which recipe to scale up."""
+"""What to do next, from a posterior: which runs to train, how many, of which recipe, and what a choice would lose."""
 
 from bayescale.design.multiplying import Multiplier, multiplier
 from bayescale.design.needing import Judgement, RunsNeeded, judge, runs_needed
+from bayescale.design.proposing import NextRuns, next_runs
+from bayescale.design.regretting import Regret, regret
 
-__all__ = ["Judgement", "Multiplier", "RunsNeeded", "judge", "multiplier", "runs_needed"]
+__all__ = [
+    "Judgement",
+    "Multiplier",
+    "NextRuns",
+    "Regret",
+    "RunsNeeded",
+    "judge",
+    "multiplier",
+    "next_runs",
+    "regret",
+    "runs_needed",
+]

@@ -5,7 +5,7 @@ from bayescale.narrowness.clusters import Clusters, bands, clusters_of, halves
 from bayescale.narrowness.examination import PRIOR_HELD, Examination, examine, prior_shares
 from bayescale.narrowness.jackknife import gradients_of, leave_out, modes_without, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables, linearise
-from bayescale.narrowness.planning import Plan, plan_halves, plan_new
+from bayescale.narrowness.planning import Plan, plan_halves, plan_new, plan_within
 from bayescale.narrowness.widening import widened
 from bayescale.narrowness.windows import window_values, windows_of
 
@@ -28,6 +28,7 @@ __all__ = [
     "narrowness_of",
     "plan_halves",
     "plan_new",
+    "plan_within",
     "prior_shares",
     "spread_of",
     "values_at",

@@ -39,6 +39,12 @@ class Clusters:
         return [np.flatnonzero(self.index == k) for k in range(self.count)]
 
 
+def labels_of(column: str) -> str:
+    """Several of what rows with one value of a column share, in words."""
+    head, of, rest = label_of(column).partition(" of ")
+    return f"{head}s{of}{rest}"
+
+
 def label_of(column: str) -> str:
     """What rows with one value of a column share, in words."""
     return _LABELS.get(column, column)

@@ -18,6 +18,8 @@ from bayescale.runs import compute_of
 
 #: Runs proposed at once; each new one costs at most this share of the largest run.
 _AT_ONCE, _SHARE = 3, 1 / 3
+#: The most runs that a budget is spent on.
+_MOST = 8
 #: Runs of new sizes are proposed in place of repeats where they leave this share of what repeats leave, or less.
 _CLEARLY = 0.9
 
@@ -88,6 +90,26 @@ def plan_halves(line: Linearised, quantity: str, gradient: np.ndarray, parts: Se
     return Plan("repeat", quantity, tuple(repeats.runs), repeats.ratio)
 
 
+def plan_within(
+    line: Linearised, gradient: np.ndarray, budget: float, largest: float
+) -> tuple[tuple[ProposedRun, ...], float] | None:
+    """The runs of new sizes, at most eight, that a budget is best spent on, and the sd left as a share.
+
+    None where no run can be planned, or the budget buys none.
+    """
+    found = _candidates(line, share=min(1.0, budget / largest))
+    if found is None:
+        return None
+    candidates, slopes, noise = found
+    sizes, costs = np.array([r.params for r in candidates]), np.array([r.flops for r in candidates])
+    ways = [
+        _greedy(gradient, line.table.covariance[0], slopes, noise, sizes, _MOST, costs, budget, per)
+        for per in (1.0, costs)
+    ]
+    chosen, ratio = min(ways, key=lambda way: way[1])
+    return (_by_compute(candidates[k] for k in chosen), ratio) if chosen else None
+
+
 class _Difference:
     """What runs added to parts of a table do to the variance of the difference between the parts."""
 
@@ -112,12 +134,12 @@ def _by_compute(runs: Iterable[ProposedRun]) -> tuple[ProposedRun, ...]:
     return tuple(sorted(runs, key=lambda r: r.flops))
 
 
-def _candidates(line: Linearised) -> tuple[list[ProposedRun], np.ndarray, np.ndarray] | None:
+def _candidates(line: Linearised, share: float = _SHARE) -> tuple[list[ProposedRun], np.ndarray, np.ndarray] | None:
     """Runs of new sizes in or near the design, their slopes in `x`, and the variance of their noise and effects."""
     model = line.model
     if not can_propose(model.law) or not (model.runs.has("params") and model.runs.has("tokens")):
         return None
-    candidates = candidate_runs(model.runs, reach=2.0, largest=_SHARE, between=True)
+    candidates = candidate_runs(model.runs, reach=2.0, largest=share, between=True)
     if not candidates:
         return None
     own = {p.name for p in (*model.law.parameters, *model.law.coordinates())}  # groups and noise are not rebuilt
@@ -160,15 +182,23 @@ def _greedy(
     slopes: np.ndarray,
     noise: np.ndarray,
     sizes: np.ndarray,
+    most: int = _AT_ONCE,
+    costs: np.ndarray | float = 0.0,
+    budget: float = np.inf,
+    per: np.ndarray | float = 1.0,
 ) -> tuple[list[int], float]:
-    """Rows to add one at a time, each of another size, and the sd left as a share."""
+    """Rows to add one at a time, each of another size, and the sd left as a share.
+
+    Each is the one that gains most, divided by `per`, among those whose `costs` the rest of the budget pays.
+    """
     P = covariance.copy()
     before = float(gradient @ P @ gradient)
     chosen: list[int] = []
-    for _ in range(min(_AT_ONCE, len(slopes))):
+    costs = np.broadcast_to(costs, len(slopes))
+    for _ in range(min(most, len(slopes))):
         reach = slopes @ P
-        gained = (reach @ gradient) ** 2 / (noise + np.einsum("ci,ci->c", reach, slopes))
-        gained[np.isin(sizes, sizes[chosen])] = -1.0
+        gained = (reach @ gradient) ** 2 / (noise + np.einsum("ci,ci->c", reach, slopes)) / per
+        gained[np.isin(sizes, sizes[chosen]) | (costs > budget - costs[chosen].sum())] = -1.0
         k = int(np.argmax(gained))
         if gained[k] < 0:
             break
