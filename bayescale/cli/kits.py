@@ -55,13 +55,15 @@ def report(
 
 def kit_lines(made) -> list[str]:
     """What was written, and what is left to the authors."""
+    from bayescale.reporting.columns import reasons
+
     lines = [
         f"{made.folder}: {len(made.tables)} tables and {len(made.figures)} figures",
         "open report.html, or compile report.tex",
         f"checklist: {made.filled:.0%} answered; {len(made.questions)} left to you (--answer NUMBER=TEXT)",
         *(f"  {number} {asks}?" for number, asks in zip(made.items, made.questions, strict=True)),
     ]
-    return lines + [f"left out: {name.replace('_', ' ')}: {why}" for name, why in made.left_out.items()]
+    return lines + [f"left out: {line}" for line in reasons(made.left_out)]
 
 
 def verify(

@@ -20,6 +20,7 @@ from bayescale.plots.style import (
     DARK,
     GREEN,
     GREY,
+    HALO,
     ORANGE,
     PURPLE,
     VERMILLION,
@@ -46,8 +47,8 @@ from bayescale.posterior import Fit
 
 #: One colour a grouping of the caterpillar.
 _GROUPS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
-#: More levels than this are drawn without their names.
-_NAMED_LEVELS = 40
+#: Levels are drawn without their names where these would be smaller than so many points.
+_SMALLEST = 6.0
 _NAMED_CATEGORIES = 12
 
 
@@ -199,10 +200,11 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
     """
     prob = fit.prob if prob is None else prob
     table, unit = group_effects(fit, prob=prob)
-    named = len(table) <= _NAMED_LEVELS
-    height = max(1.6, 0.6 + 0.14 * (len(table) + 2 * len(fit.group))) if named else 4.5
-    ax = new_axes(ax, (COLUMN[0], height))
+    lines = len(table) + 2 * len(fit.group)
+    ax = new_axes(ax, (COLUMN[0], float(np.clip(0.6 + 0.14 * lines, 1.6, 7.5))))
     _, small = text_sizes(ax)
+    tight = min(small, 0.9 * 72 * ax.bbox.height / ax.figure.dpi / (lines + 1))
+    named = tight >= _SMALLEST
     ax.axvline(0, color=DARK, linewidth=0.8, zorder=1)
     ticks, texts, at = [], [], 0.0
     for k, column in enumerate(fit.group):
@@ -211,7 +213,18 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
         title, written = column_label(column)
         title = literal(title)
         y = at + 1 + np.arange(len(block))
-        ax.text(0, at, title, color=colour, fontsize=small, va="center", transform=ax.get_yaxis_transform())
+        ax.annotate(
+            title,
+            (0, at),
+            (4, 0),
+            ax.get_yaxis_transform(),
+            "offset points",
+            color=colour,
+            fontsize=small,
+            va="center",
+            path_effects=HALO,
+            zorder=4,
+        )
         ax.hlines(y, block["lower"], block["upper"], color=colour, linewidth=1.2, zorder=2)
         ax.plot(block["median"], y, "o", color=colour, markersize=3.2, zorder=3)
         ticks += [*y]
@@ -227,7 +240,7 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
         title=warning_of(fit),
     )
     finish(ax, f"effect on the {fit.law.responses[0].name} ({unit})", None)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, labelsize=min(tight, small))
     return ax
 
 

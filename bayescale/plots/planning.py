@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
 
 from bayescale.allocation import NEAR_OPTIMAL
 from bayescale.plots.budgets import IsoFlop, frontier_bands, isoflop_curves, loss_surface
@@ -18,6 +18,7 @@ from bayescale.plots.style import (
     BLUE,
     DARK,
     GREY,
+    HALO,
     VERMILLION,
     column_label,
     finish,
@@ -109,7 +110,6 @@ def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> Non
     size = text_sizes(ax)[1]
     points = 72 / ax.figure.dpi
     wide, high = 4.6 * size, 1.2 * size  # a name is about six letters wide
-    halo = [patheffects.withStroke(linewidth=2, foreground="white")]
 
     def place(x: Any, y: Any) -> np.ndarray:
         return points * ax.transData.transform(np.column_stack([x, y]))
@@ -121,6 +121,8 @@ def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> Non
             place(found.optimum["params_median"], found.optimum["loss_median"]),
         ]
     )
+    # A name in the margin is led to its curve.
+    lead = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
     placed: list[tuple[bool, float, float]] = []
     for budget, row in found.curves.groupby("budget").last().sort_values("median").iterrows():
         x, y = place([row["params"]], [row["median"]])[0]
@@ -129,17 +131,21 @@ def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> Non
         near = (b + high for f, a, b in placed if f == free and abs(b - y) < high and (not free or abs(a - x) < wide))
         at = max(near, default=y)
         placed.append((free, x, at))
+        aside = ax.get_yaxis_transform()
+        shift = ScaledTranslation(3 / 72, (at - y) / 72, ax.figure.dpi_scale_trans)
         ax.annotate(
             power_label(float(f"{budget:.1e}")),
+            (row["params"], row["median"]),
             (row["params"] if free else 1.0, row["median"]),
-            xycoords="data" if free else ax.get_yaxis_transform(),
-            xytext=(3, at - y),
-            textcoords="offset points",
+            "data",
+            (ax.transData if free else aside) + shift,
+            arrowprops=None if free else {**lead, "color": colour(budget)},
             color=colour(budget),
             fontsize=size,
             va="center",
-            path_effects=halo,
+            path_effects=HALO,
             annotation_clip=False,
+            zorder=5 if free else 4,  # names lie over leads
         )
 
 
@@ -245,7 +251,12 @@ def plot_loss_contour(
     lines = ax.contour(
         found.params, found.tokens, found.loss, levels=10, cmap="cividis", linewidths=0.9, negative_linestyles="solid"
     )
-    ax.clabel(lines, fontsize=0.9 * small, fmt=lambda x: f"{x:.3g}", inline_spacing=2)
+    labels = ax.clabel(lines, fontsize=0.9 * small, fmt=lambda x: f"{x:.3g}", inline_spacing=2)
+    inside = ax.get_window_extent().padded(-0.5 * small * ax.figure.dpi / 72)
+    for text in labels:
+        text.set_path_effects(HALO)
+        # One across the frame would be cut.
+        text.set_visible(inside.contains(*ax.transData.transform(text.get_position())))
     path = found.frontier
     ax.fill(
         np.concatenate([path["params_lower"], path["params_upper"][::-1]]),

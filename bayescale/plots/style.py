@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import ticker
+from matplotlib import patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -21,6 +22,8 @@ from bayescale.tables.symbols import named
 # Okabe and Ito's palette, and two greys.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 GREY, DARK = "#8c8c8c", "#262626"
+#: Behind text that lines pass through.
+HALO = (patheffects.withStroke(linewidth=2, foreground="white"),)
 
 #: Inches: one column of a journal's page.
 COLUMN = (3.4, 2.7)
@@ -112,6 +115,9 @@ def legend(ax: Axes, handles: Sequence[Any], **options: Any) -> None:
         "columnspacing": 1.0,
         **options,
     }
+    if settings.get("title"):  # a long warning stays within the panel
+        wide = 72 * ax.bbox.width / ax.figure.dpi / (0.55 * settings["title_fontsize"])
+        settings["title"] = textwrap.fill(settings["title"], max(24, int(wide)))
     made = ax.legend(handles=handles, alignment="left", **settings)
     made.get_title().set_color(VERMILLION)
 

@@ -18,18 +18,39 @@ _NEAR = 1.1
 _FEWEST_SIZES, _FEWEST_BUDGETS, _REPLICATES = 4, 3, 1000
 #: An interval needs this share of replicates to have a minimum at enough budgets.
 _FEWEST_KEPT = 0.9
+#: The exponent that is compared.
+_QUANTITY = "a"
 
 
 def approaches_of(fit: Fit, *, bootstrap: int, seed: int, left_out: dict[str, str]) -> list[dict[str, Any]]:
     """The exponent a of N_opt in C by every approach that the table supports; `left_out` receives why others are not.
 
     Each entry has approach, name, quantity, value, lower, upper, prob, kind and how many runs (and budgets) it used.
+    Where parameters differ by the level of a column, minima and least squares are of the runs of every level alone, and
+    the entry names it under `levels`; a posterior that all levels share stands once.
     """
-    quantity = "a"
-    entries: list[dict[str, Any]] = []
-    if quantity not in fit.law.derived:
+    if _QUANTITY not in fit.law.derived:
         left_out["approaches"] = f"the law {fit.law.name} has no exponent of N_opt in C of its own"
-        return entries
+        return []
+    entries: list[dict[str, Any]] = []
+    shared = not fit.levels or _QUANTITY in fit.quantities()
+    sides = [({c: level}, fit.at(**{c: level})) for c, levels in fit.levels.items() for level in levels]
+    for levels, side in sides or [({}, fit)]:
+        missing: dict[str, str] = {}
+        found = _by_minima(side, bootstrap, seed, missing)
+        if not shared:
+            found.append(_posterior(side))
+        named = "".join(f" [{level}]" for level in levels.values())
+        left_out |= {f"{key}{named}": why for key, why in missing.items()}
+        entries += [{"levels": levels, **e} if levels else e for e in found]
+    if shared:
+        entries.append(_posterior(fit))
+    return [{"quantity": _QUANTITY, "prob": fit.prob, **e} for e in entries]
+
+
+def _by_minima(fit: Fit, bootstrap: int, seed: int, left_out: dict[str, str]) -> list[dict[str, Any]]:
+    """Approaches 1, 2, and 3 by least squares, of the runs of one law."""
+    entries: list[dict[str, Any]] = []
     try:
         entries.append({**envelope_minima(fit.runs, fit, seed), "approach": "1"})
     except BayescaleError as error:
@@ -51,7 +72,7 @@ def approaches_of(fit: Fit, *, bootstrap: int, seed: int, left_out: dict[str, st
             prob=fit.prob,
             seed=seed,
         )
-        draws = point.draws("posterior")[quantity]
+        draws = point.draws("posterior")[_QUANTITY]
         low, high = np.quantile(draws[1:], _ends(fit.prob)) if bootstrap else (np.nan, np.nan)
         entries.append(
             {
@@ -67,20 +88,22 @@ def approaches_of(fit: Fit, *, bootstrap: int, seed: int, left_out: dict[str, st
         )
     except BayescaleError as error:
         left_out["approach_3_least_squares"] = error.message
-    q = fit.quantities()[quantity]
-    entries.append(
-        {
-            "approach": "3",
-            "name": "posterior",
-            "value": q.median,
-            "lower": q.lower,
-            "upper": q.upper,
-            "kind": fit.interval_kind(),
-            "runs": len(fit.runs),
-            "budgets": None,
-        }
-    )
-    return [{"quantity": quantity, "prob": fit.prob, **e} for e in entries]
+    return entries
+
+
+def _posterior(fit: Fit) -> dict[str, Any]:
+    """Approach 3 as a posterior."""
+    q = fit.quantities()[_QUANTITY]
+    return {
+        "approach": "3",
+        "name": "posterior",
+        "value": q.median,
+        "lower": q.lower,
+        "upper": q.upper,
+        "kind": fit.interval_kind(),
+        "runs": len(fit.runs),
+        "budgets": None,
+    }
 
 
 def _ends(prob: float) -> list[float]:

@@ -15,8 +15,8 @@ from bayescale.tables.escaping import html_text, latex_text, markdown_text, spre
 
 _GREEK = dict(
     zip(
-        "alpha beta gamma delta epsilon eta kappa lambda mu nu sigma tau theta".split(),
-        "αβγδεηκλμνστθ",
+        "alpha beta gamma delta epsilon eta kappa lambda mu nu pi rho sigma tau theta Delta".split(),
+        "αβγδεηκλμνπρστθΔ",
         strict=True,
     )
 )
@@ -46,21 +46,24 @@ def symbol(latex: str, value: object) -> Written:
 
 def html_of_maths(latex: str) -> str:
     """Simple mathematics as HTML: Greek letters, sub- and superscripts; what it does not know stays LaTeX in code."""
-    body = re.sub(r"\\(left|right|,|;|!|displaystyle)(?![A-Za-z])", "", latex)
-    body = re.sub(r"\\(?:mathrm|text|operatorname)\{([^{}]*)\}", r"\1", body)
+    body = re.sub(r"\\[,;!]", " ", re.sub(r"\\(left|right|displaystyle)(?![A-Za-z])", "", latex))
+    body = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", body)
+    body = re.sub(r"\\(?:mathrm|text|operatorname)\{([^{}]*)\}", r"{\1}", body)
     body = re.sub(r"\\hat ([A-Za-z])", "\\1\u0302", body)
     body = re.sub(r"\\([A-Za-z]+)", lambda m: _KNOWN.get(m[1], m[0]), body)
-    body = body.replace("-", "−")
+    body = re.sub(r"\\bar (\w)", "\\1\u0304", body).replace("-", "−")
     made = html_text(body)
     for _ in range(4):
-        made = re.sub(r"_\{([^{}]*)\}", r"<sub>\1</sub>", made)
+        made = re.sub(r" ?_\{([^{}]*)\}", r"<sub>\1</sub>", made)
         made = re.sub(r"\^\{([^{}]*)\}", r"<sup>\1</sup>", made)
-    made = re.sub(r"_(\w|\*)", r"<sub>\1</sub>", made)
+        made = re.sub(r"(?<![_^])\{([^{}]*)\}", r"\1", made)
+    made = re.sub(r" ?_([\w*∞])", r"<sub>\1</sub>", made)
     made = re.sub(r"\^(\w|\*)", r"<sup>\1</sup>", made)
     return f"<code>{html_text(latex)}</code>" if "\\" in made or "{" in made else f"<i>{made}</i>"
 
 
-_KNOWN = {**_GREEK, "sum": "∑", "times": "×", "cdot": "·", "log": "log ", "sim": "~", "exp": "exp "}
+_KNOWN = {**_GREEK, "sum": "∑", "times": "×", "cdot": "·", "log": "log ", "ln": "ln ", "sim": "~",
+          "exp": "exp ", "prod": "∏", "infty": "∞"}  # fmt: skip
 
 
 def decimals_of(error: float | None, value: float) -> int:
@@ -267,7 +270,7 @@ class Table:
             names += [f"{c.key}_{end}" for end in ("median", "lower", "upper")] if c.interval else [c.key]
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(names)
+        writer.writerow([spreadsheet_text(n) for n in names])
         for row in self.rows:
             values: list[Any] = []
             for column, cell in zip(self.columns, row, strict=True):

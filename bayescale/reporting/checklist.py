@@ -326,6 +326,14 @@ def _findings(document: Mapping[str, Any]) -> list[Any]:
     return [*document["design"], *document["checks"], *document["audit"]]
 
 
+def _counted(fit: Fit) -> str:
+    """How many numbers the law has: one a parameter, or one a level."""
+    levels = sum(map(len, fit.levels.values()))
+    own = [p.name for p in fit.law.parameters if p.over]
+    shared = len(fit.law.parameters) - len(own)
+    return str(shared) if not own else f"{shared} shared, and {', '.join(own)} of each of {levels} levels"
+
+
 def _sheet_items(fit: Fit, document: Mapping[str, Any], known: Mapping[str, str]) -> list[Item]:
     report, about = document["report"], fit.info["runs"]
     budgets = ", ".join(f"{e['flops']:.3g}" for e in document["allocation"])
@@ -336,15 +344,15 @@ def _sheet_items(fit: Fit, document: Mapping[str, Any], known: Mapping[str, str]
         levels = len(made.levels)
     purpose = f"Compute-optimal size and data at {budgets} FLOP" if budgets else "Prediction of the loss"
     compared = [e for e in report["approaches"] or [] if e["kind"] == "bootstrap"]
-    boot = "; ".join(f"{e['name']}: a = {e['value']:.3f}" for e in compared)
+    boot = "; ".join(f"{', '.join([e['name'], *e.get('levels', {}).values()])}: a = {e['value']:.3f}" for e in compared)
     held = report["held_out"]
     return [
         Item("S1", "Domain", known.get("domain") or _domain(fit)),
         Item("S2", "Analysis code", "open: bayescale, with the versions in fit.json"),
         Item("S3", "Metric scores of the runs", "in this folder: runs.csv"),
         Item("S4", "Purpose", purpose),
-        Item("S5", "Number of parameters of the law", str(len(fit.law.parameters))),
-        Item("S6", "Number of laws", "1"),
+        Item("S5", "Number of parameters of the law", _counted(fit)),
+        Item("S6", "Number of laws", "1" + "".join(f", of {len(v)} levels of {c}" for c, v in fit.levels.items())),
         Item("S7", "Runs per law", str(about["used"]) + (f", in {levels} compute budgets" if levels else "")),
         Item("S8", "Largest compute", f"{compute_of(fit.runs).max():.3g} FLOP"  # type: ignore[union-attr]
              if compute_of(fit.runs) is not None else None),

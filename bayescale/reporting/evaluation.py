@@ -227,10 +227,11 @@ def _tabulated(
     document: Mapping[str, Any], flops: float | None, levels: Mapping[str, str] | None
 ) -> dict[str, Any] | None:
     """The posterior of the allocation where the document tabulates this budget."""
-    entries = [*document.get("allocation", []), *document.get("report", {}).get("budgets", [])]
-    if levels:
-        made = document.get("allocation_by_level") or []
-        entries = [e for by in made if by["levels"] == dict(levels) for e in by["allocation"]]
+    named = dict(levels or {})
+    by_level = document.get("allocation_by_level") or []
+    tabulated = [e for e in document.get("report", {}).get("budgets") or [] if e.get("levels", {}) == named]
+    own = [e for by in by_level if by["levels"] == named for e in by["allocation"]]
+    entries = [*(own if named else document.get("allocation", [])), *tabulated]
     names = ("params", "tokens", "tokens_per_param", "loss")
     for entry in entries:
         if flops is not None and np.isclose(entry["flops"], flops, rtol=1e-9):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from bayescale.plots import (
     plot_held_out,
     plot_isoflop,
     plot_loss_contour,
+    plot_multiplier,
     plot_pairs,
     plot_prior_posterior,
+    plot_recipes,
     plot_residuals,
     plot_windows,
 )
 from bayescale.plots.comparisons import scalars
 from bayescale.plots.pairs import default_pairs
-from bayescale.plots.style import new_figure, save_figure
+from bayescale.plots.style import VERMILLION, literal, new_figure, save_figure, text_sizes, warning_of
 from bayescale.posterior import Fit
 from bayescale.runs import compute_of
 
@@ -34,10 +36,16 @@ WIDTHS: Mapping[str, tuple[float, int]] = {"one": (3.3, 240), "two": (6.9, 160)}
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure of the kit: its name and caption; files are `figures/NAME_one.pdf` and so on."""
+    """A figure of the kit: its name and caption; files are `figures/NAME_one.pdf` and so on.
+
+    `by_level` is the caption where parameters differ by level, `compares` says that the figure is of recipes, and not
+    missed where the law is one for all runs.
+    """
 
     name: str
     caption: str
+    by_level: str | None = None
+    compares: bool = False
 
 
 Draw = Callable[[Fit, Mapping[str, Any], float], Any]
@@ -50,6 +58,81 @@ def _single(plot: Callable[..., Any], ratio: float = 0.82) -> Draw:
         return figure
 
     return draw
+
+
+#: So many panels of a column of a page fill its height.
+_MOST_PANELS = 4
+
+
+def _panels(fit: Fit, width: float, plots: Mapping[str, Callable[[Any], Any]], ratio: float = 0.62) -> Any:
+    """One named panel a plot, under one key: below each other in one column, side by side in two."""
+    if not 0 < len(plots) <= _MOST_PANELS:
+        raise NotFittedFor(f"{len(plots)} panels do not fit a page: draw fit.at(...) one at a time")
+    across = 1 if width < 4 else 2
+    rows = -(-len(plots) // across)
+    figure, axes = new_figure(width, (ratio * width / across + 0.2) * rows + 0.55, rows=rows, columns=across)
+    for ax in axes.ravel()[len(plots) :]:
+        ax.set_axis_off()
+    for k, (ax, (name, plot)) in enumerate(zip(axes.ravel(), plots.items(), strict=False)):
+        plot(ax)
+        label, small = text_sizes(ax)
+        key = ax.get_legend()
+        if key is not None and k == 0:
+            made = figure.legend(
+                key.legend_handles,
+                [t.get_text() for t in key.get_texts()],
+                loc="outside upper center",
+                ncols=2 if width < 4 else 4,
+                fontsize=small,
+                title=warning_of(fit),
+                title_fontsize=small,
+                frameon=False,
+            )
+            made.get_title().set_color(VERMILLION)
+        if key is not None:
+            key.remove()
+        ax.set_title(literal(name), loc="left", fontsize=label, fontweight="bold")
+    return figure
+
+
+def _levels(plot: Callable[..., Any], ratio: float = 0.82) -> Draw:
+    """A figure of the law, or one panel a level where parameters differ by level."""
+
+    def draw(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+        if not fit.levels:
+            return _single(lambda fit, document, ax: plot(fit, ax), ratio)(fit, document, width)
+        ((column, levels),) = fit.levels.items()
+        return _panels(fit, width, {n: lambda ax, n=n: plot(fit.at(**{column: n}), ax) for n in levels})
+
+    return draw
+
+
+def _frontier(quantity: str) -> Draw:
+    def plot(fit: Fit, document: Mapping[str, Any], ax: Any) -> None:
+        (plot_recipes if fit.levels else plot_frontier)(fit, ax, quantity=quantity)
+
+    return _single(plot)
+
+
+def _recipes(fit: Fit, document: Mapping[str, Any], ax: Any) -> None:
+    if not fit.levels:
+        raise NotFittedFor("the law is one for all runs: no recipes are compared")
+    plot_recipes(fit, ax)
+
+
+def _multipliers(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    found = document["report"].get("multiplier")
+    if not found:
+        raise NotFittedFor(
+            document["report"]["left_out"].get("multiplier", "the law is one for all runs: no recipes are compared")
+        )
+    pairs = [tuple(p["between"]) for p in found["pairs"]]
+    return _panels(fit, width, {f"{y} over {x}": lambda ax, x=x, y=y: _multiplier(fit, (x, y), ax) for x, y in pairs})
+
+
+def _multiplier(fit: Fit, between: tuple[str, str], ax: Any) -> None:
+    plot_multiplier(fit, between, ax)
+    ax.set_ylabel(ax.get_ylabel().partition("\n")[0])  # the title names the pair
 
 
 def _runs_against_law(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
@@ -127,21 +210,34 @@ FIGURES: tuple[tuple[Drawn, Draw], ...] = (
     (
         Drawn("isoflop", "Loss against model size at every compute budget: runs, the law's curve with its interval, "
               "and each budget's optimum."),
-        _single(lambda fit, document, ax: plot_isoflop(fit, ax)),
+        _levels(plot_isoflop),
     ),
     (
         Drawn("frontier", "Compute-optimal model size against compute. Beyond the largest run bands are pale and the "
-              "line dashed; between the dotted lines the loss is within 0.1 % of the best."),
-        _single(lambda fit, document, ax: plot_frontier(fit, ax)),
+              "line dashed; between the dotted lines the loss is within 0.1 % of the best.",
+              "Compute-optimal model size of every recipe against compute; dashed beyond its own largest run."),
+        _frontier("params"),
     ),
     (
-        Drawn("tokens_per_param", "Compute-optimal tokens per parameter against compute."),
-        _single(lambda fit, document, ax: plot_frontier(fit, ax, quantity="tokens_per_param")),
+        Drawn("tokens_per_param", "Compute-optimal tokens per parameter against compute.",
+              "Compute-optimal tokens per parameter of every recipe against compute; dashed beyond its own runs."),
+        _frontier("tokens_per_param"),
     ),
     (
         Drawn("contours", "Contours of the posterior median loss over model size and data, with the runs and the "
               "compute-optimal frontier."),
-        _single(lambda fit, document, ax: plot_loss_contour(fit, ax), 0.9),
+        _levels(plot_loss_contour, 0.9),
+    ),
+    (
+        Drawn("recipes", "The compute-optimal loss of every recipe against compute, with its runs. Recipes that were "
+              "fitted together err together: the multiplier tells which is better, not whether bands overlap.",
+              compares=True),
+        _single(_recipes),
+    ),
+    (
+        Drawn("multiplier", "How many times the compute the second recipe needs to do as well as the first. Grey: no "
+              "runs of both.", compares=True),
+        _multipliers,
     ),
     (Drawn("fit", "Every run against the law, and what the law leaves over."), _runs_against_law),
     (Drawn("residuals", "Residuals by model size, data, compute and group."), _residuals),
@@ -181,6 +277,8 @@ def draw_figures(
     made: list[Drawn] = []
     missing: dict[str, str] = {}
     for drawn, draw in figures_named(names):
+        if drawn.compares and names is None and not fit.levels:
+            continue
         told(f"figure {drawn.name}")
         try:
             figures = {label: draw(fit, document, width) for label, (width, _) in WIDTHS.items()}
@@ -189,5 +287,5 @@ def draw_figures(
             continue
         for label, figure in figures.items():
             save_figure(figure, folder / f"{drawn.name}_{label}", WIDTHS[label][1])
-        made.append(drawn)
+        made.append(replace(drawn, caption=drawn.by_level) if drawn.by_level and fit.levels else drawn)
     return made, missing

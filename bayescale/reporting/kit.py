@@ -15,12 +15,13 @@ from bayescale.posterior import Fit
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
 from bayescale.reporting.checklist import Item, checklist_items, checklist_table, require_items, share_filled
+from bayescale.reporting.columns import kind_of, reasons
 from bayescale.reporting.figures import FIGURES, Drawn, draw_figures, figures_named
 from bayescale.reporting.manifest import MANIFEST, write_manifest
 from bayescale.reporting.methods import checklist_source, methods_paragraphs
 from bayescale.reporting.numbers import kit_document
 from bayescale.reporting.pages import Report, html_page, latex_page, markdown_page
-from bayescale.reporting.sections import Document, kind_of, tables_of
+from bayescale.reporting.sections import Document, tables_of
 from bayescale.sampling import Progress, progress_bar
 from bayescale.tables import runs_table
 
@@ -227,6 +228,6 @@ def _report(
         methods=tuple(methods_paragraphs(fit, document, entries)),
         appendix=tuple(t for t in tables if t.name in _APPENDIX),
         questions=tuple(text(f"{i.number} {i.asks}?") for i in items if i.answer is None),
-        left_out=tuple(text(f"{k.replace('_', ' ')}: {v}") for k, v in document["report"]["left_out"].items()),
+        left_out=tuple(map(text, reasons(document["report"]["left_out"]))),
         references=tuple(listed(entries, fit.info["versions"])),
     )

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayescale.datasets import DATASETS
+from bayescale.law import PooledLaw
+from bayescale.model import FEWEST_LEVELS
 from bayescale.narrowness.clusters import label_of
 from bayescale.noise import LINKS, NOISES
 from bayescale.plots.style import percent
@@ -64,6 +66,7 @@ def _model(fit: Fit, entries: Sequence[Entry]) -> Written:
         equation=symbol(law.equation, law.equation),
         inputs=text(inputs),
     )
+    law_part = joined([law_part, *_pooling(fit)])
     if law.likelihood is not None or response.support not in LINKS:
         return law_part
     noise = NOISES[fit.noise]
@@ -84,6 +87,38 @@ def _model(fit: Fit, entries: Sequence[Entry]) -> Written:
             )
         )
     return joined(parts)
+
+
+def _pooling(fit: Fit) -> list[Written]:
+    """Which parameters differ by the level of a column, and how their levels are held together."""
+    law = fit.law
+    if not isinstance(law, PooledLaw):
+        return []
+    levels = fit.levels[law.column]
+    parts = [
+        say(
+            " Parameters differ by {column} ({levels}): their levels scatter normally about a common centre, with "
+            "deviations that add up to zero, by a standard deviation",
+            column=text(law.column),
+            levels=text(", ".join(levels)),
+        )
+    ]
+    drawn = fit.tree["posterior"].data_vars
+    for k, (name, spread) in enumerate((law.spreads or {}).items()):
+        scale = {"log": "of the log of ", "value": "of ", "prior": "in standard deviations of the prior of "}[spread.on]
+        fixed = spread.fixed(len(levels), FEWEST_LEVELS)
+        learnt = f"{name}_spread" in drawn
+        how = _distribution(str(spread.prior)) if learnt else text(f"{fixed:g}")
+        said = "; {scale}{name} {learnt} {how}" if k else ": {scale}{name} {learnt} {how}"
+        pieces = {
+            "scale": joined([text(scale.rstrip()), Written(" ", " ", " ", " ")]),
+            "name": name_of(fit, name),
+            "learnt": text("with the prior" if learnt else "fixed at"),
+            "how": how,
+        }
+        parts.append(say(said, **pieces))
+    rest = ". What else the law has is shared by all levels."
+    return [*parts, text(rest)]
 
 
 def _letters(column: str) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 
 from bayescale.allocation import allocate, require_optimum
 from bayescale.auditing import stability
+from bayescale.design import multiplier
 from bayescale.errors import BayescaleError, NotFittedFor
+from bayescale.law import PooledLaw
 from bayescale.posterior import Fit, convergence, finite, flattened
 from bayescale.reporting.approaches import approaches_of
 from bayescale.reporting.evaluation import evaluate
@@ -22,6 +24,10 @@ REPORT_SCHEMA = "bayescale.report/1"
 #: Rounding the printed parameters may move an answer by at most this share of its standard deviation.
 _ROUNDING = 0.1
 _MOST_BUDGETS, _MOST_SIZES = 10, 10
+#: Where parameters differ by level, tables hold about so many rows, and at least so many a level.
+_MOST_ROWS, _FEWEST_ROWS = 30, 4
+#: More pairs of recipes than this are not tabulated: `bayescale multiplier` answers for one.
+_MOST_PAIRS = 15
 
 
 def kit_document(
@@ -34,7 +40,8 @@ def kit_document(
 ) -> dict[str, Any]:
     """The document of a fit with the key `report`: every number that tables and text of a kit print.
 
-    `left_out` says of every part that is missing why it is.
+    `left_out` says of every part that is missing why it is. Where parameters differ by the level of a column (a fit
+    with `pool`), budgets, sizes and approaches have one entry a level, which they name under `levels`.
     """
     told("allocations")
     document = fit_document(fit)
@@ -55,6 +62,8 @@ def kit_document(
     part("budgets", lambda: _budgets(fit, document))
     part("sizes", lambda: _sizes(fit))
     part("medians", lambda: _medians(fit, document))
+    if fit.levels:
+        part("multiplier", lambda: _multipliers(fit))
     part("stability", lambda: _stability(fit), headline=False)
     told("approaches 1, 2 and 3")
     part("approaches", lambda: approaches_of(fit, bootstrap=bootstrap, seed=seed, left_out=left_out))
@@ -92,64 +101,93 @@ def _errors(fit: Fit) -> dict[str, dict[str, float | None]]:
     }
 
 
+def sides_of(fit: Fit) -> list[tuple[dict[str, str], Fit]]:
+    """The fit, or the fit of every level whose parameters differ, with the level named."""
+    sides = [({column: level}, fit.at(**{column: level})) for column, levels in fit.levels.items() for level in levels]
+    return sides or [({}, fit)]
+
+
+def _most(usual: int, levels: int) -> int:
+    """How many rows a level has in a table that holds all levels."""
+    return usual if levels == 1 else min(usual, max(_FEWEST_ROWS, _MOST_ROWS // levels))
+
+
 def _budgets(fit: Fit, document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The allocation at the fit's own budgets and at powers of ten from the smallest run on."""
+    """The allocation at the fit's own budgets and at powers of ten from the smallest run on, of every level."""
     require_optimum(fit.law, {})
+    sides = sides_of(fit)
     asked = [e["flops"] for e in document["allocation"] if e["params"]["median"] is not None]
     C = compute_of(fit.runs)
     if C is None:
         raise NotFittedFor("the table has no compute")
     first, last = np.ceil(np.log10(C.min()) - 1e-9), np.floor(np.log10(max([*asked, 10 * C.max()])) + 1e-9)
-    powers = [float(f"1e{k}") for k in range(int(first), int(last) + 1)][-_MOST_BUDGETS:]
+    powers = [float(f"1e{k}") for k in range(int(first), int(last) + 1)][-_most(_MOST_BUDGETS, len(sides)) :]
     flops = sorted({*asked, *(p for p in powers if not np.isclose(p, asked, rtol=1e-9).any())})
-    made = allocate(fit, flops, far_ok=True)
     entries = []
-    for k, entry in enumerate(made.to_json()):
-        for name in ("params", "tokens", "tokens_per_param", "loss"):
-            draws = np.asarray(made.dataset[name])[k]
-            entry[name] = {**entry[name], "mcse": {end: _error(draws, p) for end, p in _ends(fit.prob)}}
-        point = evaluate(document, C=entry["flops"], law=fit.law)
-        entry["at_medians"] = {
-            "params": point.params,
-            "tokens": point.tokens,
-            "tokens_per_param": point.tokens_per_param,
-            "loss": point.best_loss,
-        }
-        entries.append(entry)
+    for levels, side in sides:
+        made = allocate(side, flops, far_ok=True)
+        for k, entry in enumerate(made.to_json()):
+            for name in ("params", "tokens", "tokens_per_param", "loss"):
+                draws = np.asarray(made.dataset[name])[k]
+                entry[name] = {**entry[name], "mcse": {end: _error(draws, p) for end, p in _ends(fit.prob)}}
+            point = evaluate(document, C=entry["flops"], law=fit.law, levels=levels or None)
+            entry["at_medians"] = {
+                "params": point.params,
+                "tokens": point.tokens,
+                "tokens_per_param": point.tokens_per_param,
+                "loss": point.best_loss,
+            }
+            entries.append({"levels": levels, **entry} if levels else entry)
     return entries
 
 
 def _sizes(fit: Fit) -> list[dict[str, Any]]:
-    """For round model sizes around the frontier, the compute and data for which each is optimal."""
+    """For round model sizes around the frontier, the compute and data for which each is optimal, of every level."""
     require_optimum(fit.law, {})
-    C = compute_of(fit.runs)
-    if C is None:
-        raise NotFittedFor("the table has no compute")
-    ends = allocate(fit, [C.min(), 100 * C.max()], far_ok=True).interval("params")[0]
-    sizes = round_numbers(*ends)
-    tokens = optimal_tokens(fit, sizes)
-    entries = []
-    for N, D in zip(sizes, tokens, strict=True):
-        if not np.isfinite(D).all():
-            continue
-        entries.append(
-            {
+    sides, entries = sides_of(fit), []
+    for levels, side in sides:
+        C = compute_of(side.runs)
+        if C is None:
+            raise NotFittedFor("the table has no compute")
+        ends = allocate(side, [C.min(), 100 * C.max()], far_ok=True).interval("params")[0]
+        sizes = round_numbers(*ends, most=_most(_MOST_SIZES, len(sides)))
+        tokens = optimal_tokens(side, sizes) if sizes else ()
+        for N, D in zip(sizes, tokens, strict=True):
+            if not np.isfinite(D).all():
+                continue
+            entry = {
                 "params": N,
                 "flops": summarised(FLOPS_PER_PARAM_TOKEN * N * D, fit.prob),
                 "tokens": summarised(D, fit.prob),
                 "tokens_per_param": summarised(D / N, fit.prob),
                 "extrapolation_ratio": float(np.median(FLOPS_PER_PARAM_TOKEN * N * D) / C.max()),
             }
-        )
+            entries.append({"levels": levels, **entry} if levels else entry)
     return entries
 
 
-def round_numbers(low: float, high: float) -> list[float]:
+def _multipliers(fit: Fit) -> dict[str, Any]:
+    """The compute multiplier of every pair of recipes, with the Monte Carlo errors of its ends."""
+    ((column, levels),) = fit.levels.items()
+    if not isinstance(fit.law, PooledLaw):
+        raise NotFittedFor(f"the law compares levels of {column}, which are no recipes of one loss")
+    if (pairs := len(levels) * (len(levels) - 1) // 2) > _MOST_PAIRS:
+        raise NotFittedFor(f"{pairs} pairs of {column}: `bayescale multiplier --between X,Y` answers for one")
+    made = multiplier(fit)
+    found = made.to_json()
+    draws = np.asarray(made.dataset["multiplier"])
+    for k, pair in enumerate(found["pairs"]):
+        for j, entry in enumerate(pair["multiplier"]):
+            entry["mcse"] = {end: _error(draws[k, j], p) for end, p in _ends(fit.prob)}
+    return {**found, "column": column}
+
+
+def round_numbers(low: float, high: float, most: int = _MOST_SIZES) -> list[float]:
     """Round numbers between two: 1, 2, 5 times powers of ten, or 1, 3, or 1 where they would be too many."""
     for steps in ((1, 2, 5), (1, 3), (1,)):
         powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
         found = [float(f"{p * s:.3g}") for p in powers for s in steps if low <= p * s <= high]
-        if len(found) <= _MOST_SIZES:
+        if len(found) <= most:
             break
     return found
 
@@ -163,33 +201,38 @@ def _medians(fit: Fit, document: dict[str, Any]) -> dict[str, Any]:
 
 def _digits_needed(fit: Fit, document: dict[str, Any], names: Sequence[str]) -> int:
     """The fewest significant digits whose rounding moves loss and N_opt by less than a tenth of their sd."""
-    entries = [e for e in document["allocation"] if e["params"]["median"] is not None]
-    if not entries:
+    flops = [e["flops"] for e in document["allocation"] if e["params"]["median"] is not None]
+    if not flops:
         return 6
-    level = {column: levels[0] for column, levels in fit.levels.items()} or None
-    made = allocate(fit, [e["flops"] for e in entries], levels=level, far_ok=True)
-    spreads = [
-        (
-            float(np.std(np.log(np.asarray(made.dataset["params"])[k]))),
-            float(np.std(np.asarray(made.dataset["loss"])[k])),
-        )
-        for k in range(len(entries))
-    ]
-    exact = [evaluate(document, C=e["flops"], law=fit.law, levels=level) for e in entries]
-    for digits in range(3, 12):
-        short = {
-            n: {**document["parameters"][n], "median": _significant(document["parameters"][n]["median"], digits)}
-            for n in names
-        }
-        printed = {**document, "parameters": {**document["parameters"], **short}}
-        rounded = [evaluate(printed, C=e["flops"], law=fit.law, levels=level) for e in entries]
-        if all(
-            abs(np.log((a.params or 1) / (b.params or 1))) < _ROUNDING * s
-            and abs((a.best_loss or 0) - (b.best_loss or 0)) < _ROUNDING * t
-            for a, b, (s, t) in zip(rounded, exact, spreads, strict=True)
-        ):
-            return digits
-    return 12
+    needed = 3
+    for levels, side in sides_of(fit):
+        made = allocate(side, flops, far_ok=True)
+        spreads = [
+            (
+                float(np.std(np.log(np.asarray(made.dataset["params"])[k]))),
+                float(np.std(np.asarray(made.dataset["loss"])[k])),
+            )
+            for k in range(len(flops))
+        ]
+
+        def at(printed: dict[str, Any], levels: dict[str, str] = levels) -> list[tuple[float, float]]:
+            found = [evaluate(printed, C=C, law=fit.law, levels=levels or None) for C in flops]
+            return [(float(np.log(e.params or 1)), e.best_loss or 0.0) for e in found]
+
+        exact = at(document)
+        while needed < 12:
+            short = {
+                n: {**document["parameters"][n], "median": _significant(document["parameters"][n]["median"], needed)}
+                for n in names
+            }
+            rounded = at({**document, "parameters": {**document["parameters"], **short}})
+            if all(
+                abs(u - v) < _ROUNDING * s and abs(x - y) < _ROUNDING * t
+                for (u, x), (v, y), (s, t) in zip(rounded, exact, spreads, strict=True)
+            ):
+                break
+            needed += 1
+    return needed
 
 
 def _significant(x: float, digits: int) -> float:

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayescale.allocation import FAR
 from bayescale.narrowness.clusters import label_of
 from bayescale.plots.style import percent
 from bayescale.posterior import Fit
 from bayescale.reporting.cells import Cell, Column, Table, Written, heading, interval, number, power, say, symbol, text
+from bayescale.reporting.columns import (
+    BEYOND_NOTE,
+    DIGITS_NOTE,
+    beyond,
+    kind_of,
+    level_column,
+    level_of,
+    levels_note,
+)
+from bayescale.reporting.recipes import crossings, multipliers
 from bayescale.tables.symbols import named
 
 Document = Mapping[str, Any]
 #: Tables in print hold at most so many runs; the document holds all.
 _MOST_RUNS = 30
-DIGITS_NOTE = "Numbers have as many digits as their Monte Carlo errors support; the CSV file holds them in full."
-
-
-def kind_of(fit: Fit) -> str:
-    """ "90% credible", or "90% adjusted" where the headline was widened."""
-    return f"{percent(fit.prob)} {fit.interval_kind()}"
 
 
 def tables_of(fit: Fit, document: Document) -> list[Table]:
@@ -31,6 +34,8 @@ def tables_of(fit: Fit, document: Document) -> list[Table]:
         made += [coefficients(fit, document), medians(fit, document)]
     if report["budgets"]:
         made += [budgets(fit, report["budgets"]), near_optimal(fit, report["budgets"])]
+    if report.get("multiplier"):
+        made += [multipliers(fit, report["multiplier"]), crossings(report["multiplier"])]
     if report["sizes"]:
         made.append(sizes(fit, report["sizes"]))
     if report["approaches"]:
@@ -74,10 +79,8 @@ def coefficients(fit: Fit, document: Document) -> Table:
         "prior: share of what is known about a number that comes from its prior; ESS: effective draws in the bulk."
     )
     if fit.interval_kind() == "adjusted":
-        notes.append(
-            "Adjusted intervals are wider than the posterior's own, which the checks do not back: they are widened to "
-            "what leaving out groups of runs shows."
-        )
+        notes.append("Adjusted: wider than the posterior's own intervals, which the checks do not back.")
+        notes.append("They are widened to what leaving out groups of runs shows.")
     return Table(
         "coefficients",
         say(
@@ -135,29 +138,25 @@ def medians(fit: Fit, document: Document) -> Table:
         (
             text(
                 f"{found['digits']} digits: rounded further, N_opt or the loss would move by more than a tenth of its "
-                "standard deviation. They are not digits that are known. bayescale.evaluate('fit.json', N=…, D=…) "
-                "computes the loss and N_opt at these medians."
+                "standard deviation. They are not digits that are known."
             ),
+            text(f"bayescale.evaluate('fit.json', {_called(fit)}) computes the loss and N_opt at these medians."),
         ),
     )
 
 
-def _beyond(ratio: float) -> Written:
-    mark = "" if ratio <= 1 else " *" if ratio <= FAR else " **"
-    made = number(ratio, digits=2)
-    shown = say("{x}{m}", x=made, m=text(mark.strip())) if mark else made
-    return Written(shown.latex, shown.markdown, shown.html, float(ratio))
-
-
-_BEYOND_NOTE = f"* beyond the largest run; ** more than {FAR:.0f} times beyond it: mostly the law's form."
+def _called(fit: Fit) -> str:
+    """How a document is evaluated."""
+    return "N=…, D=…" + "".join(f", levels={{{column!r}: …}}" for column in fit.levels)
 
 
 def budgets(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
     """N_opt, D_opt, D/N and the loss at every budget."""
     rows = tuple(
         (
+            *level_of(e),
             power(e["flops"]),
-            _beyond(e["extrapolation_ratio"]),
+            beyond(e["extrapolation_ratio"]),
             interval(e["params"], count=True),
             interval(e["tokens"], count=True),
             interval(e["tokens_per_param"]),
@@ -169,6 +168,7 @@ def budgets(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
         "budgets",
         text(f"Compute-optimal allocation by budget (C = 6ND): medians with {kind_of(fit)} intervals."),
         (
+            *level_column(fit),
             Column("flops", heading("C", "FLOP")),
             Column("extrapolation_ratio", heading("× largest run")),
             Column("params", symbol(r"N_\mathrm{opt}", "params"), interval=True),
@@ -177,7 +177,7 @@ def budgets(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
             Column("loss", heading("loss", fit.info["loss_unit"]), interval=True),
         ),
         rows,
-        (text(_BEYOND_NOTE), text(DIGITS_NOTE)),
+        tuple(map(text, (*levels_note(fit), BEYOND_NOTE, DIGITS_NOTE))),
     )
 
 
@@ -186,6 +186,7 @@ def near_optimal(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
     digits = 4
     rows = tuple(
         (
+            *level_of(e),
             power(e["flops"]),
             number(e["near_optimal"]["lower"], digits=2, count=True),
             number(e["near_optimal"]["upper"], digits=2, count=True),
@@ -199,6 +200,7 @@ def near_optimal(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
         "near_optimal",
         text("Model sizes within 0.1 % of the best loss at a budget, and the law at the medians of its parameters."),
         (
+            *level_column(fit),
             Column("flops", heading("C", "FLOP")),
             Column("near_lower", heading("N from")),
             Column("near_upper", heading("N to")),
@@ -210,9 +212,9 @@ def near_optimal(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
         (
             text(
                 "The last three columns are what bayescale.evaluate computes from fit.json: the law at the medians of "
-                "its parameters. The median of N_opt or of the loss over the posterior, which the table by budget "
-                "prints, is another number."
+                "its parameters."
             ),
+            text("The posterior's medians of N_opt and of the loss, in the table by budget, are other numbers."),
         ),
     )
 
@@ -221,8 +223,9 @@ def sizes(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
     """The compute and data for which each model size is optimal."""
     rows = tuple(
         (
+            *level_of(e),
             number(e["params"], digits=_round(e["params"]), count=True),
-            _beyond(e["extrapolation_ratio"]),
+            beyond(e["extrapolation_ratio"]),
             interval(e["flops"]),
             interval(e["tokens"], count=True),
             interval(e["tokens_per_param"]),
@@ -233,6 +236,7 @@ def sizes(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
         "sizes",
         text(f"Compute and data for which a model size is the optimal one (C = 6ND), with {kind_of(fit)} intervals."),
         (
+            *level_column(fit),
             Column("params", symbol("N", "params")),
             Column("extrapolation_ratio", heading("× largest run")),
             Column("flops", heading("C", "FLOP"), interval=True),
@@ -240,7 +244,7 @@ def sizes(fit: Fit, entries: Sequence[Mapping[str, Any]]) -> Table:
             Column("tokens_per_param", symbol("D/N", "tokens_per_param"), interval=True),
         ),
         rows,
-        (text(_BEYOND_NOTE), text(DIGITS_NOTE)),
+        tuple(map(text, (*levels_note(fit), BEYOND_NOTE, DIGITS_NOTE))),
     )
 
 
@@ -258,6 +262,7 @@ def approaches(fit: Fit, report: Mapping[str, Any]) -> Table:
         ends = {k: number(e[k], digits=digits) for k in ("value", "lower", "upper")}
         rows.append(
             (
+                *((level_of(e) or (text("all"),)) if fit.levels else ()),
                 text(e["approach"]),
                 text(e["name"]),
                 ends["value"],
@@ -267,14 +272,18 @@ def approaches(fit: Fit, report: Mapping[str, Any]) -> Table:
                 number(e["runs"], digits=_whole(e["runs"])),
             )
         )
-    missing = [v for k, v in report["left_out"].items() if k.startswith("approach_")]
+    missing: dict[str, list[str]] = {}
+    for key, why in report["left_out"].items():
+        if key.startswith("approach_"):
+            missing.setdefault(why, []).extend(filter(None, [key.partition(" [")[2].removesuffix("]")]))
     notes = [f"Intervals hold {percent(fit.prob)}: those of resamples are bootstrap intervals, not credible ones."]
-    notes += [f"Left out: {m}." for m in missing]
+    notes += [f"Left out{' for ' + ', '.join(named) if named else ''}: {why}." for why, named in missing.items()]
     if any(e["approach"] == "1" for e in entries):
         notes.append(
-            "Approach 1 takes a checkpoint for a run that ended there: where the learning rate had not yet come down, "
-            "its loss is too high; and the lowest of noisy curves is a lucky one."
+            "Approach 1 takes a checkpoint for a run that ended there, whose loss is too high where the learning rate "
+            "had not yet come down."
         )
+        notes.append("The lowest of noisy curves is a lucky one.")
     if any(e["approach"] == "2" for e in entries):
         notes.append(
             "Approach 2 is a diagnostic: parabolas are biased where exponents of size and data differ or sizes are far "
@@ -284,6 +293,7 @@ def approaches(fit: Fit, report: Mapping[str, Any]) -> Table:
         "approaches",
         say("The exponent {a} of the optimal model size in compute, by approach.", a=symbol("a", "a")),
         (
+            *level_column(fit),
             Column("approach", heading("approach")),
             Column("name", heading("what")),
             Column("a", symbol("a", "a")),
@@ -343,8 +353,8 @@ def held_out(fit: Fit, found: Mapping[str, Any]) -> Table:
     )
     notes = [
         f"{found['inside']} of {found['count']} held-out runs lie inside their {percent(found['prob'])} "
-        f"{found['kind']} interval of one run. Runs that share a size or a budget err together, so this is no count of "
-        "independent trials."
+        f"{found['kind']} interval of one run.",
+        "Runs that share a size or a budget err together: this is no count of independent trials.",
     ]
     if found["draws"] == "posterior":
         notes.append("No number of the refit may be headlined: these are the model's own intervals.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bayescale.law import Parameter
+from bayescale.law import Parameter, PooledLaw
 from bayescale.model.observing import CUT, EXCESS, RANGE, growths_of
 from bayescale.narrowness.clusters import label_of
 from bayescale.noise import NOISES
@@ -52,9 +52,26 @@ def named(fit: Fit, name: str) -> Named:
         plain = r"\ ".join(re.findall(r"[A-Za-z0-9]+", column))
         symbol = rf"\tau_\mathrm{{{plain}}}" + (r"/\sigma" if ratio else "") if plain else ""
         meaning = f"spread of the effects of each {label_of(column)}" + (", over the noise's scale" if ratio else "")
+    elif (pooled := _pooled(fit, root)) is not None:
+        symbol, unit, meaning = pooled.symbol, pooled.unit, pooled.meaning
     elif root in fit.law.derived:
         d = fit.law.derived[root]
         unit, meaning = "" if d.unit == "1" else d.unit, d.meaning
         symbol = root if re.fullmatch(r"[A-Za-z](_\w+)?", root) else ""
     symbol = re.sub(r"_(\w{2,})$", r"_\\mathrm{\1}", symbol)
     return Named(symbol, element.removesuffix("]"), unit, meaning)
+
+
+def _pooled(fit: Fit, root: str) -> Named | None:
+    """The centre or the spread of a parameter whose levels are shrunk to a common centre."""
+    if not isinstance(fit.law, PooledLaw):
+        return None
+    for name, spread in (fit.law.spreads or {}).items():
+        about = named(fit, name) if root.startswith(name) else Named("", "", "", "")
+        inner = about.symbol or rf"\mathrm{{{name}}}"
+        if root == f"{name}_centre":
+            return Named(rf"\bar {inner}", "", about.unit, f"centre of {name} over the levels")
+        if root == f"{name}_spread":
+            scale = {"log": "sd of the log", "value": "sd", "prior": "in sds of the prior"}[spread.on]
+            return Named(rf"\tau_{{{inner}}}", "", "", f"spread of {name} between levels ({scale})")
+    return None
