@@ -65,7 +65,23 @@ def test_counts_and_intervals_are_written_as_people_do():
     )
     assert (cell.median.markdown, cell.lower.markdown, cell.upper.markdown) == ("0.690", "0.62", "0.75")
     assert round_numbers(3e8, 4e9) == [5e8, 1e9, 2e9]
-    assert html_of_maths(r"E + A N^{-\alpha}") == "<i>E + A N<sup>−α</sup></i>"
+
+
+@pytest.mark.parametrize(
+    "latex, page",
+    [
+        (r"E + A N^{-\alpha}", "<i>E + A N<sup>−α</sup></i>"),
+        (r"A_\mathrm{ref}", "<i>A<sub>ref</sub></i>"),
+        (r"\bar A_\mathrm{ref}", "<i>A\u0304<sub>ref</sub></i>"),
+        (r"\tau_{A_\mathrm{ref}}", "<i>τ<sub>A<sub>ref</sub></sub></i>"),
+        (r"u^{(\mathrm{budget})}_{i}", "<i>u<sup>(budget)</sup><sub>i</sub></i>"),
+        (r"k\,x^a", "<i>k x<sup>a</sup></i>"),
+        (r"\mathrm{LogNormal}(-1, 0.5)", "<i>LogNormal(−1, 0.5)</i>"),
+        (r"\sqrt{k q}", r"<code>\sqrt{k q}</code>"),
+    ],
+)
+def test_mathematics_is_written_in_html(latex, page):
+    assert html_of_maths(latex) == page
 
 
 def test_versions_are_shown():

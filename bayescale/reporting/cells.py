@@ -183,6 +183,12 @@ class Column:
     interval: bool = False
 
 
+#: Shares of a line: a letter of small text, the space between two columns; and letters of short and of long cells.
+_LETTER, _GAP, _SHORT, _LONG = 0.0115, 0.0265, 16, 90
+#: Text longer than so many letters is broken into lines.
+_WRAPPED = 30
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of a report: file name, caption, columns, rows of cells, and notes below it."""
@@ -205,6 +211,7 @@ class Table:
         if self.wide:
             return "\n".join(
                 [
+                    "% A longtable: among two columns of text it goes after \\onecolumn.",
                     r"\begingroup\small",
                     rf"\begin{{longtable}}{{{self._paragraphs()}}}",
                     caption + label + r" \\",
@@ -221,25 +228,35 @@ class Table:
                     "",
                 ]
             )
-        kinds = "".join("l" if k == 0 or self._is_text(k) else "r" for k in range(len(self.columns)))
-        lines = [r"\begin{table}[tbp]", r"\centering", caption, label, r"\small"]
+        kinds = "".join(self._kind(k) for k in range(len(self.columns)))
+        lines = [r"\begin{table}[htbp]", r"\centering", r"\setlength{\belowcaptionskip}{4pt}"]
+        lines += [caption, label, r"\small"]
         # Natural size, or the width of the text where it is wider.
         lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
         lines += [rf"\begin{{tabular}}{{{kinds}}}", *rules, *body, r"\bottomrule", r"\end{tabular}}"]
         return "\n".join([*lines, *notes, r"\end{table}", ""])
 
+    def _kind(self, k: int) -> str:
+        """Numbers to the right, text to the left; long text in lines, so that the table need not be made small."""
+        if not self._is_text(k):
+            return "l" if k == 0 else "r"
+        longest = max((len(row[k].markdown) for row in self.rows), default=0)  # type: ignore[union-attr]
+        return r">{\raggedright\arraybackslash}p{0.27\linewidth}" if longest > _WRAPPED else "l"
+
     def _is_text(self, k: int) -> bool:
         return all(isinstance(row[k], Written) and isinstance(row[k].value, str) for row in self.rows)  # type: ignore[union-attr]
 
     def _paragraphs(self) -> str:
-        """Columns of running text that share the width of the page by how much they hold."""
-        sizes = [
-            max([6, *(min(len(row[k].markdown), 90) for row in self.rows if isinstance(row[k], Written))])  # type: ignore[union-attr]
-            for k in range(len(self.columns))
+        """Columns of running text: short ones as wide as they are, the others share the rest by how much they hold."""
+        cells = [
+            [row[k].markdown for row in self.rows if isinstance(row[k], Written)] for k in range(len(self.columns))
         ]
-        total = sum(sizes)
-        room = 0.97 - 0.02 * len(sizes)
-        return "".join(rf">{{\raggedright\arraybackslash}}p{{{room * s / total:.3f}\linewidth}}" for s in sizes)
+        sizes = [max(map(len, [c.heading.markdown, *held])) for c, held in zip(self.columns, cells, strict=True)]
+        short = {k: _LETTER * n for k, n in enumerate(sizes) if n <= _SHORT}
+        rest = {k: min(n, _LONG) for k, n in enumerate(sizes) if k not in short}
+        room = 0.985 - _GAP * len(sizes) - sum(short.values())
+        shares = short | {k: room * n / sum(rest.values()) for k, n in rest.items()}
+        return "".join(rf">{{\raggedright\arraybackslash}}p{{{shares[k]:.3f}\linewidth}}" for k in range(len(sizes)))
 
     def markdown(self) -> str:
         """A pipe table with its caption above and its notes below."""

@@ -21,6 +21,8 @@ from bayescale.verdicts import widened_by
 
 #: What a prior is called in print.
 _DISTRIBUTION = re.compile(r"^(\w+)\((.*)\)$")
+#: Between a parameter and its prior: a line may break here, and does not stretch.
+_IS_DRAWN_FROM = Written(r"\,$\sim$\,\allowbreak ", r" $\sim$ ", " ~ ", " ~ ")
 
 
 def methods_paragraphs(fit: Fit, document: Document, entries: Sequence[Entry]) -> list[Written]:
@@ -130,7 +132,7 @@ def _priors(fit: Fit) -> Written:
     parts: list[Written] = [text("Priors.")]
     for k, (name, prior) in enumerate(fit.info["priors"].items()):
         parts.append(Written(", " if k else " ", ", " if k else " ", ", " if k else " ", ", " if k else " "))
-        parts.append(say("{p} {sim} {d}", p=name_of(fit, name), sim=symbol(r"\sim", "~"), d=_distribution(prior)))
+        parts.append(joined([name_of(fit, name), _IS_DRAWN_FROM, _distribution(prior)]))
     at = ", ".join(f"{k} = {float(v):.4g}" for k, v in fit.references.items() if v.ndim == 0)
     tail = ". Amplitudes have their prior on what they contribute at the geometric middle of the design" if at else ""
     parts.append(say("{t}; no prior uses the losses.", t=text(tail + (f" ({at})" if at else ""))))

@@ -21,6 +21,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage{booktabs}
 \usepackage{graphicx}
 \usepackage{longtable}
+\sloppy
 \setlength{\emergencystretch}{4em}
 """
 

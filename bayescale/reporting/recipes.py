@@ -73,5 +73,4 @@ def crossings(found: Mapping[str, Any]) -> Table:
             Column("prior_share", heading("held by the prior")),
         ),
         tuple(rows),
-        wide=True,
     )
