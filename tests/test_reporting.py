@@ -222,7 +222,7 @@ def test_markup_and_formulas_are_disarmed(said):
 class Tags(html.parser.HTMLParser):
     """Which elements and attributes a page has, and whether they nest."""
 
-    EMPTY = frozenset({"meta", "img", "br"})
+    EMPTY = frozenset({"meta", "img", "br", "source"})
 
     def __init__(self):
         super().__init__()
@@ -230,7 +230,8 @@ class Tags(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
-        self.sources += [v for k, v in attrs if k in ("src", "href")]
+        self.sources += [v for k, v in attrs if k in ("src", "srcset", "href")]
+        assert tag != "img" or dict(attrs).get("alt"), "a picture says in words what it shows"
         assert not [k for k, _ in attrs if k.startswith("on")]
         if tag not in self.EMPTY:
             self.open.append(tag)

@@ -34,7 +34,9 @@ figure { margin: 1.4rem 0 } figcaption { font-weight: 600; margin-bottom: .4rem 
 img { max-width: 100%; height: auto }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; width: 100% }
 thead tr { border-top: 2px solid #262626; border-bottom: 1px solid #262626 } tbody { border-bottom: 2px solid #262626 }
-th, td { text-align: left; padding: .25rem .6rem; vertical-align: top } td.n { font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .25rem .6rem; vertical-align: top }
+td.n { font-variant-numeric: tabular-nums; white-space: nowrap } sub, sup { line-height: 0 }
+@media (max-width: 40rem) { td:not(.n):not(:first-child) { min-width: 7rem } }
 .note { font-size: .82rem; color: #555; margin: .3rem 0 }
 .verdict { border-left: 6px solid #0072B2; padding: .3rem 1rem; background: #f4f7fa }
 .warn { border-color: #E69F00 } .fail { border-color: #D55E00 }
@@ -137,11 +139,11 @@ def html_page(report: Report, folder: Path) -> str:
         "<h2>Figures</h2>",
     ]
     for drawn in report.figures:
-        picture = base64.b64encode((folder / f"{drawn.name}_two.png").read_bytes()).decode()
+        wide, narrow = (_inline(folder / f"{drawn.name}_{columns}.png") for columns in ("two", "one"))
         caption = html_text(drawn.caption)
         parts.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{picture}"><figcaption>{caption}</figcaption>'
-            "</figure>"
+            f'<figure><picture><source media="(max-width: 40rem)" srcset="{narrow}"><img alt="{caption}" src="{wide}">'
+            f"</picture><figcaption>{caption}</figcaption></figure>"
         )
     parts += ["<h2>Methods</h2>", *(f"<p>{p.html}</p>" for p in report.methods)]
     parts += ["<h2>Appendix</h2>", *(t.html() for t in report.appendix)]
@@ -151,6 +153,11 @@ def html_page(report: Report, folder: Path) -> str:
             parts += [f"<h2>{title}</h2>", _html_list(items)]
     parts += ["<h2>References</h2>", _html_list([said for _, said in report.references]), "</body></html>"]
     return "\n".join(parts) + "\n"
+
+
+def _inline(picture: Path) -> str:
+    """A picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _html_list(items: Sequence[Written]) -> str:
