@@ -1,5 +1,8 @@
 """Ctrl-C at any time after the first draws keeps them, marked, and headlines nothing."""
 
+import io
+import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 import bayescale as bs
 import bayescale.inference as inference
+from bayescale.sampling.progress import Waiting
 
 QUICK = dict(seed=0, group="none", progress=False)
 
@@ -85,21 +89,42 @@ def test_ctrl_c_in_any_command_is_said_with_code_130(monkeypatch, capsys, json):
 
 
 @pytest.mark.parametrize(
-    "words, said", [(["audit", "fit"], True), (["audit", "fit", "--json"], False), (["fit"], False)]
+    "words, said", [(["audit", "fit"], True), (["fit", "x.csv"], True), (["audit", "fit", "--json"], False)]
 )
-def test_a_command_without_a_bar_says_that_it_is_at_work(monkeypatch, capsys, words, said):
-    import sys
-    import threading
-
+def test_a_command_that_is_silent_counts_its_seconds(monkeypatch, words, said):
     from bayescale.cli.commands import sign_of_life
+    from bayescale.sampling import progress
 
-    started = []
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(
-        threading, "Timer", lambda wait, call: started.append(call) or threading.Thread(target=lambda: None)
-    )
-    monkeypatch.setattr(threading.Thread, "cancel", lambda self: None, raising=False)
-    with sign_of_life(words):
-        for call in started:
-            call()
-    assert ("audit: at work" in capsys.readouterr().err) == said
+    with sign_of_life(words, patience=1e9):
+        assert [line.name for line in progress._waiting] == words[: int(said)]
+    assert not progress._waiting
+
+
+def test_seconds_are_counted_only_while_nothing_else_is_shown():
+    now, stream = [0.0], io.StringIO()
+    line = Waiting("audit", patience=1.0, stream=stream, clock=lambda: now[0])
+    line.tick()
+    assert stream.getvalue() == ""
+    now[0] = 3.0
+    line.tick()
+    assert stream.getvalue() == "\raudit: at work … 3 s"
+    line.hold(1)
+    assert stream.getvalue().endswith("\r") and stream.getvalue().count(" " * 15) == 1, "the line is wiped"
+    now[0] = 9.0
+    line.tick()
+    line.hold(-1)
+    line.tick()
+    assert "9 s" not in stream.getvalue()
+    now[0] = 10.0
+    line.tick()
+    assert stream.getvalue().endswith("\raudit: at work … 10 s")
+
+
+def test_ctrl_c_is_answered_before_the_work_in_hand_is_done(capsys):
+    from bayescale.cli.commands import ctrl_c_is_heard
+
+    with pytest.raises(KeyboardInterrupt), ctrl_c_is_heard(["batch", "runs.csv"]):
+        signal.raise_signal(signal.SIGINT)
+    assert "stopping: the tables in hand are finished and kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +13,12 @@ from typer.core import TyperGroup
 
 #: Seconds after which a command says that it is at work.
 PATIENCE = 1.0
-#: Commands with a bar of their own.
-_BARS = frozenset({"fit", "batch", "calibrate", "report"})
+#: What commands do with what they have when Ctrl-C comes.
+_KEPT = {
+    "fit": "the draws so far are kept, if there are enough",
+    "batch": "the tables in hand are finished and kept",
+    "calibrate": "the tables in hand are finished first",
+}
 
 
 class Commands(TyperGroup):
@@ -28,7 +32,7 @@ class Commands(TyperGroup):
         held = vars(ctx)  # the command's name is under one of two names, by the version of Typer
         words = [*held.get("_protected_args", held.get("protected_args", ())), *ctx.args]
         try:
-            with sign_of_life(words):
+            with sign_of_life(words), ctrl_c_is_heard(words):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             from bayescale.cli import INTERRUPTED
@@ -40,15 +44,33 @@ class Commands(TyperGroup):
 
 @contextmanager
 def sign_of_life(words: list[str], patience: float = PATIENCE) -> Iterator[None]:
-    """A line on stderr once a command without a bar has taken long, if anybody is looking and wants to hear it."""
+    """A line on stderr that counts the seconds while a command shows nothing, if anybody looks and wants to know."""
     name = next(iter(words), "")
-    if not name or name in _BARS or {"--json", "--quiet"} & set(words) or not sys.stderr.isatty():
+    if not name or {"--json", "--quiet"} & set(words) or not sys.stderr.isatty():
         yield
         return
-    timer = threading.Timer(patience, lambda: print(f"{name}: at work …", file=sys.stderr, flush=True))
-    timer.daemon = True
-    timer.start()
+    from bayescale.sampling.progress import waiting
+
+    with waiting(name, patience):
+        yield
+
+
+@contextmanager
+def ctrl_c_is_heard(words: list[str]) -> Iterator[None]:
+    """The first Ctrl-C of a command that keeps what it has is answered at once: ending may take some seconds."""
+    kept = _KEPT.get(next(iter(words), ""))
+    usual = signal.getsignal(signal.SIGINT)
+    if kept is None or usual is not signal.default_int_handler:  # another thread, or a caller's own handler
+        yield
+        return
+
+    def hear(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, usual)
+        print(f"\nstopping: {kept} (Ctrl-C again: at once)", file=sys.stderr, flush=True)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, hear)
     try:
         yield
     finally:
-        timer.cancel()
+        signal.signal(signal.SIGINT, usual)

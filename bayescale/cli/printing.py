@@ -10,9 +10,12 @@ def say(lines: list[str], *, style: str | None = None, err: bool = False) -> Non
     """Print lines; a style shows on a terminal only, and text is never read as markup."""
     from rich.console import Console
 
+    from bayescale.sampling.progress import aside
+
     console = Console(stderr=err, highlight=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, markup=False, style=style if style and line.strip() else None)
+    with aside():
+        for line in lines:
+            console.print(line, markup=False, style=style if style and line.strip() else None)
 
 
 def print_document(document: Any) -> None:

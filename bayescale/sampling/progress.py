@@ -1,12 +1,14 @@
-"""A progress bar on a terminal or in a notebook, nothing elsewhere."""
+"""A progress bar on a terminal or in a notebook, a line that counts seconds between bars, nothing elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import TextIO
 
 from bayescale.sampling.engine import Progress
 
@@ -47,7 +49,7 @@ def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progr
         TimeElapsedColumn(),
         TimeLeft(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with aside(), Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=1.0)
 
         def report(share: float, doing: str) -> None:
@@ -55,6 +57,79 @@ def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progr
             bar.update(task, completed=share, description=f"{title}: {doing}")
 
         yield report
+
+
+class Waiting:
+    """A line of a terminal that counts the seconds of a command while it shows nothing else.
+
+    It appears after `patience` seconds of silence, and is wiped before anything else is written (`aside`).
+    """
+
+    def __init__(
+        self, name: str, patience: float, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ):
+        self.name, self.patience, self.clock = name, patience, clock
+        self.stream = sys.stderr if stream is None else stream
+        self.began = self.heard = clock()
+        self.shown, self.held = 0, 0
+        self.lock = threading.Lock()
+
+    def tick(self) -> None:
+        """Write the line anew, if nothing else has been shown for long."""
+        now = self.clock()
+        with self.lock:
+            if not self.held and now - self.heard >= self.patience:
+                line = f"{self.name}: at work … {now - self.began:.0f} s"
+                self.stream.write("\r" + line.ljust(self.shown))
+                self.stream.flush()
+                self.shown = len(line)
+
+    def hold(self, by: int) -> None:
+        """Wipe the line and keep still (1), or let it come again after some patience (-1)."""
+        with self.lock:
+            self.held += by
+            self.heard = self.clock()
+            if self.shown:
+                self.stream.write("\r" + " " * self.shown + "\r")
+                self.stream.flush()
+            self.shown = 0
+
+
+_waiting: list[Waiting] = []
+
+
+@contextmanager
+def waiting(name: str, patience: float, every: float = 0.5) -> Iterator[None]:
+    """Count the seconds of a command on standard error whenever it is silent for longer than `patience`."""
+    line, ended = Waiting(name, patience), threading.Event()
+
+    def count() -> None:
+        while not ended.wait(every):
+            line.tick()
+
+    thread = threading.Thread(target=count, name="bayescale-waiting", daemon=True)
+    _waiting.append(line)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _waiting.remove(line)
+        line.hold(1)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Something else is shown meanwhile: the line that counts seconds is wiped and waits."""
+    lines = [*_waiting]
+    for line in lines:
+        line.hold(1)
+    try:
+        yield
+    finally:
+        for line in lines:
+            line.hold(-1)
 
 
 class Timer:
