@@ -119,7 +119,9 @@ def test_doctor_check_allocate_forecast(folder, capsys):
 
 
 def test_confounded_table_headlines_nothing(capsys, tmp_path):
-    made = document(capsys, ["fit", "pile-models", "--json", "--flops", "1e23", "--out", str(tmp_path / "fit")])
+    made = document(
+        capsys, ["fit", "pile-models", "--json", "--group", "none", "--flops", "1e23", "--out", str(tmp_path / "fit")]
+    )
     assert made["verdict"]["status"] == "fail" and made["headline_source"] == "none"
     assert made["allocation"][0]["params"] == {"median": None, "lower": None, "upper": None}
     assert any(f["code"] == "recipe-confounded" for f in made["design"])

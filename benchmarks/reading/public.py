@@ -4,7 +4,7 @@
 
 Every CSV file of the folders BAYESCALE_RUNS and BAYESCALE_DATA goes through `bayescale doctor FILE --json`. Those that
 `--fit` names, or all that doctor lets through (`--fit all`), go through `bayescale fit FILE --json` as well, in a
-process of their own that is stopped after `--limit` seconds. `--add` keeps earlier fits of the result file.
+process of their own that is stopped after `--limit` seconds. `--add` keeps what the result file holds already.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
     document = {**circumstances(), "limit": asked.limit, "files": kept}
     for path in files:
         known = kept.setdefault(path.stem, {"doctor": None, "fit": None})
-        known["doctor"] = called("doctor", path, asked.limit)
+        known["doctor"] = known["doctor"] or called("doctor", path, asked.limit)
         lets_through = known["doctor"]["exit"] == 0 and not known["doctor"]["refused"]
         if lets_through and (path.stem in asked.fit or "all" in asked.fit):
             known["fit"] = called("fit", path, asked.limit)
