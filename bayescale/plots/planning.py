@@ -254,7 +254,7 @@ def plot_loss_contour(
     labels = ax.clabel(lines, fontsize=0.9 * small, fmt=lambda x: f"{x:.3g}", inline_spacing=2)
     inside = ax.get_window_extent().padded(-0.5 * small * ax.figure.dpi / 72)
     for text in labels:
-        text.set_path_effects(HALO)
+        text.set_path_effects([*HALO])
         # One across the frame would be cut.
         text.set_visible(inside.contains(*ax.transData.transform(text.get_position())))
     path = found.frontier

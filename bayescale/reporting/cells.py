@@ -240,7 +240,7 @@ class Table:
         """Numbers to the right, text to the left; long text in lines, so that the table need not be made small."""
         if not self._is_text(k):
             return "l" if k == 0 else "r"
-        longest = max((len(row[k].markdown) for row in self.rows), default=0)  # type: ignore[union-attr]
+        longest = max((len(c.markdown) for row in self.rows if isinstance(c := row[k], Written)), default=0)
         return r">{\raggedright\arraybackslash}p{0.27\linewidth}" if longest > _WRAPPED else "l"
 
     def _is_text(self, k: int) -> bool:
@@ -249,7 +249,7 @@ class Table:
     def _paragraphs(self) -> str:
         """Columns of running text: short ones as wide as they are, the others share the rest by how much they hold."""
         cells = [
-            [row[k].markdown for row in self.rows if isinstance(row[k], Written)] for k in range(len(self.columns))
+            [c.markdown for row in self.rows if isinstance(c := row[k], Written)] for k in range(len(self.columns))
         ]
         sizes = [max(map(len, [c.heading.markdown, *held])) for c, held in zip(self.columns, cells, strict=True)]
         short = {k: _LETTER * n for k, n in enumerate(sizes) if n <= _SHORT}
