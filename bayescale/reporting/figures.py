@@ -167,7 +167,8 @@ def _residuals(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
 def _pairs(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
     names = default_pairs(fit)
     if len(names) < 2:
-        raise NotFittedFor("fewer than two parameters vary")
+        shared = "are one for all levels" if fit.levels else "vary"
+        raise NotFittedFor(f"fewer than two parameters {shared}")
     figure, axes = new_figure(width, width, rows=len(names), columns=len(names))
     plot_pairs(fit, names, axes)
     return figure
