@@ -235,6 +235,7 @@ def test_not_converged_is_never_silent(ladder):
         bs.allocate(fit, 1e15)
 
 
+@pytest.mark.slow
 def test_noise_models(epoch):
     """The published spread of answers over noise models, which the default must be able to show."""
     fits = {n: bs.fit("chinchilla", epoch, noise=n, group="none") for n in ("normal", "laplace")}

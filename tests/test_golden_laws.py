@@ -168,9 +168,10 @@ def interpolated_optima(frame):
     ("hparams", "warmup", "decay", "count", "published"),
     [
         ("tuned", "short", "const", "standard", 0.4970),
-        pytest.param("base", "long", "kaplan", "kaplan", 0.8338, marks=pytest.mark.slow),
+        ("base", "long", "kaplan", "kaplan", 0.8338),
     ],
 )
+@pytest.mark.slow
 def test_isoflop_parabola(hparams, warmup, decay, count, published):
     """Porian et al. 2024: the exponent of N_opt on RefinedWeb, tuned and as Kaplan et al. trained.
 
