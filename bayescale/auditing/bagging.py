@@ -104,7 +104,8 @@ def _clusters(fit: Fit, known: tuple[Clusters, ...], by: str | None) -> Clusters
     named = {c.name: c for c in known if c.name != ROW} | {c.name: c for c in known if c.name == ROW}
     if by is None:
         fitted = sorted((c for c in named.values() if c.fitted), key=lambda c: -c.count)
-        by = (fit.info.get("widening") or {}).get("clusters") or next((c.name for c in (*fitted, *named.values())), ROW)
+        widened = (fit.info.get("widening") or {}).get("clusters")
+        by = str(widened) if widened else next((c.name for c in (*fitted, *named.values())), ROW)
     if by not in named:
         raise LawError(f"no grouping {by!r} of at least 6 clusters", code="BS-L002", remedy=nearest(by, [*named]))
     if isinstance(fit.law, PooledLaw) and by in fit.law.pool:
@@ -143,16 +144,13 @@ def _mixture(fit: Fit, bags: list[Fit], rng: np.random.Generator) -> tuple[Any, 
         total = bag.tree["posterior"].sizes["chain"] * bag.tree["posterior"].sizes["draw"]
         picks.append(np.linspace(0, total - 1, share).astype(int))
     variables, spread = {}, {}
-    for name, variable in own.data_vars.items():
-        parts = []
-        for bag, pick in zip(bags, picks, strict=True):
-            group = bag.draws("posterior")
-            parts.append(
-                group[str(name).replace("tau_params", "tau_params drawn") if name not in group else name][pick]
-            )
+    groups = [bag.draws("posterior") for bag in bags]
+    for name, variable in ((str(n), v) for n, v in own.data_vars.items()):
+        drawn = name.replace("tau_params", "tau_params drawn")  # the spread of sizes has the name of their copies
+        parts = [g[name if name in g else drawn][pick] for g, pick in zip(groups, picks, strict=True)]
         stacked = np.stack(parts)
         variables[name] = (variable.dims, stacked.reshape(-1, *stacked.shape[2:])[order].reshape(variable.shape))
-        spread[str(name)] = np.stack([stacked.mean(axis=1), stacked.var(axis=1)])
+        spread[name] = np.stack([stacked.mean(axis=1), stacked.var(axis=1)])
     return xr.Dataset(variables, coords=own.coords), spread
 
 
