@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import Finding, FitError, LawError, nearest, worst
-from bayescale.law import Law, PooledLaw, call
+from bayescale.law import Law, PooledLaw, Spread, call, pooled_law
 from bayescale.laws import find_law
-from bayescale.model import Model, build_model, compiled, double_precision, one_blas_thread
+from bayescale.model import Model, build_model, compiled, double_precision, one_blas_thread, resolved_pool
 from bayescale.noise import LINKS
 from bayescale.posterior import SCHEMA, Fit, make_tree
 from bayescale.runs import Runs
@@ -78,8 +78,10 @@ class Objective:
 
     @cached_property
     def positions(self) -> np.ndarray:
-        """Where the law's coordinates lie in z."""
-        return np.concatenate([np.arange(s.start, s.start + s.size) for s in self._slots])
+        """Where the law's coordinates lie in z; of pooled ones without the spread, which only a prior would hold."""
+        parts = [np.arange(s.start, s.start + s.size) for s in self._slots]
+        learnt = [isinstance(s.parameter.pooled, Spread) and s.spread is None for s in self._slots]
+        return np.concatenate([np.delete(p, 1) if own else p for p, own in zip(parts, learnt, strict=True)])
 
     def start_at(self, values: Mapping[str, float]) -> np.ndarray:
         """The coordinates of given paper values, which must name every free parameter."""
@@ -156,6 +158,7 @@ def least_squares(
     bootstrap: int = 0,
     fix: Mapping[str, float] | None = None,
     tie: Sequence[tuple[str, str]] = (),
+    pool: str | Mapping[str, Any] | None = None,
     references: Mapping[str, Any] | None = None,
     prob: float = 0.9,
     seed: int = 0,
@@ -171,6 +174,11 @@ def least_squares(
     SciPy's L-BFGS-B with `polish=False` reproduce the usual set-up, early stop included: the stop is found by
     descending again from it in well-conditioned coordinates.
 
+    `pool`, as in `fit`, gives every level its own value of what differs and shares the rest. Nothing shrinks the levels
+    to each other: what is left of the pooling is what it shares, so the levels are the limit of a wide spread.
+
+    Raises `LawError` (BS-F001) for a law with an exact likelihood or several responses, (BS-L002) for unknown names.
+
     Example:
         >>> bs.least_squares("chinchilla", bs.load_runs("byte-ladder")).summary()  # doctest: +SKIP
     """
@@ -183,11 +191,12 @@ def least_squares(
         )
     if law.likelihood is not None:
         raise LawError(f"law {law.name!r} has an exact likelihood: there are no residuals to fit", code="BS-F001")
-    if isinstance(law, PooledLaw):
+    law = pooled_law(law, resolved_pool(pool, runs))
+    if isinstance(law, PooledLaw) and (coordinates == "paper" or not isinstance(starts, int)):
         raise LawError(
-            "least squares does not pool: nothing would hold the levels together",
+            "least squares of levels starts from the prior, in the reference coordinates",
             code="BS-F001",
-            remedy="Fit one level alone.",
+            remedy="Leave out coordinates and give a number of starts.",
         )
     if law.responses[1:]:
         raise LawError(f"law {law.name!r} predicts several responses: least squares weighs only one", code="BS-F001")
@@ -355,13 +364,19 @@ def _huber(residuals: np.ndarray, delta: float) -> np.ndarray:
 
 
 def compare_with_baseline(fit: Fit, baseline: Fit, quantity: str = "a") -> Finding | None:
-    """Whether the least-squares value of a quantity lies in the posterior's interval of three sds; None without it."""
+    """Whether the least-squares value of a quantity lies in the posterior's interval of three sds; None without it.
+
+    Of a quantity that differs by level, the level that agrees least is told.
+    """
     posterior, point = fit.draws("posterior"), baseline.draws("posterior")
     if quantity not in posterior or quantity not in point:
         return None
-    x, y = posterior[quantity], float(point[quantity][0])
-    distance = abs(y - float(np.mean(x))) / float(np.std(x))
-    message = f"least squares (Huber) gives {quantity} = {y:.3f}, {distance:.1f} posterior sds from the mean"
+    x, y = (np.reshape(v, (len(v), -1)) for v in (posterior[quantity], point[quantity]))
+    away = np.abs(y[0] - x.mean(axis=0)) / x.std(axis=0)
+    worst_level = int(np.argmax(away))
+    distance = float(away[worst_level])
+    named = f"{quantity} of {next(iter(fit.levels.values()))[worst_level]}" if x.shape[1] > 1 else quantity
+    message = f"least squares (Huber) gives {named} = {y[0, worst_level]:.3f}, {distance:.1f} posterior sds from the mean"
     if distance > 3:
         message += ": noise model or group effects move the answer; compare noises before quoting it"
     return Finding(

@@ -56,6 +56,19 @@ def test_around_the_posterior_of_a_table():
         bs.calibrate("chinchilla", DESIGN, given=tight, simulate_noise="normal")
 
 
+def test_a_pooled_law_is_calibrated():
+    """Five recipes, so that spreads are learnt: centre, spread and every level are ranked, optima by level."""
+    frame = DESIGN.frame.assign(recipe=np.resize(list("abcde"), len(DESIGN)))
+    runs = bs.Runs(frame, "recipes")
+    found = bs.calibrate("chinchilla", runs, simulations=20, seed=8, group="none", pool="recipe", progress=False)
+    assert [f.message for f in found.findings if f.code == "ranks-uniform" and f.status != "pass"] == []
+    ranked = {"A_ref_centre", "A_ref_spread", "A_ref[4]", "B_ref[0]", "log N_opt[0]", "loss at N_opt[4]", "alpha"}
+    assert ranked <= set(found.ranks) and "log N_opt" not in found.ranks
+    tight = bs.fit("chinchilla", runs, seed=0, group="none", pool="recipe", draws=300)
+    with pytest.raises(bs.LawError, match="own pooling"):
+        bs.calibrate("chinchilla", runs, given=tight, pool="recipe")
+
+
 def test_measurement_errors_follow_the_simulated_response():
     frame = DESIGN.frame.assign(loss_se=0.01 * DESIGN.frame["loss"])
     made = bs.simulate("chinchilla", bs.Runs(frame, "with errors"), tables=3, seed=2, group="none")

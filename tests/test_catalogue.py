@@ -68,7 +68,7 @@ def test_documents_of_a_law(name):
     page = "\n".join(lines)
     for p in (*law.parameters, *law.sampled):
         (told,) = (line for line in lines if line.startswith(f"  {p.name} ") and p.meaning in line)
-        assert (str(p.prior) if p.prior else "computed") in told.split(p.meaning)[1]
+        assert (p.prior.described if p.prior else "computed") in told.split(p.meaning)[1]
         assert p.unit in told or "response" in p.unit
     for i in law.inputs:
         assert any(line.startswith(f"  {i.name} ") and i.unit in line and i.column in line for line in lines)

@@ -191,11 +191,22 @@ def test_single_precision():
         ("  GAMMA( 2 , .1 ) ", Prior("Gamma", (2.0, 0.1))),
         ("log_uniform(1e9, 1e12)", Prior("LogUniform", (1e9, 1e12))),
         ("beta(3,6)", Prior("Beta", (3.0, 6.0))),
+        ("normal(.35 +- .02)", Prior("Normal", (0.35, 0.02))),
+        ("lognormal(1 */ 2)", Prior("LogNormal", (0.0, np.log(2.0)))),
     ],
 )
 def test_priors_from_text(text, prior):
     assert parse_prior(text) == prior
-    assert parse_prior(str(prior)) == prior
+    assert parse_prior(str(prior)).args == pytest.approx(prior.args, rel=1e-5)
+    assert parse_prior(prior.described).args == pytest.approx(prior.args, abs=5e-3)
+
+
+def test_a_log_normal_is_read_by_its_median_and_factor():
+    """What is printed is the median and what one standard deviation multiplies it by, never the mean of the log."""
+    p = Prior("LogNormal", (np.log(0.3), 0.6))
+    assert p.described == "LogNormal(0.3 ×/÷ 1.82)"
+    assert float(p.image(np.float64(1.0))) == pytest.approx(0.3 * np.exp(0.6))
+    assert Prior("Normal", (0.2, 0.3)).described == "Normal(0.2 ± 0.3)"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +225,8 @@ def test_priors_from_text(text, prior):
         ("uniform(3, 1)", "is not a distribution"),
         ("loguniform(0, 1)", "is not a distribution"),
         ("gamma(2, inf)", "is not a distribution"),
+        ("lognormal(0 */ 2)", "positive median and a factor above 1"),
+        ("lognormal(.3 */ .5)", "positive median and a factor above 1"),
     ],
 )
 def test_priors_that_cannot_be_read(text, said):

@@ -15,7 +15,7 @@ from bayescale.batch.preparing import Task
 from bayescale.diagnostics import check_draws
 from bayescale.errors import Finding
 from bayescale.law import PooledLaw, call
-from bayescale.model import available_cores, compiled
+from bayescale.model import Model, available_cores, compiled
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
 from bayescale.sampling.ensemble import Plan, ensemble_program
@@ -289,20 +289,20 @@ def _reported(task: Task, values: Mapping[str, np.ndarray], budgets: Sequence[fl
     optimum = task.model.law.optimum
     if optimum is not None:
         known = {k: float(v) for k, v in task.model.references.items() if np.ndim(v) == 0} | dict(values)
-        for level, own in _by_level(task, known).items():
+        for level, own in by_level(task.model, known).items():
             for C in budgets:
                 sizes = np.asarray(call(optimum, {**own, "C": C})[0], float)
                 named[f"N_opt of {level} at {C:.3g}" if level else f"N_opt at {C:.3g}"] = np.log(sizes)
     return named
 
 
-def _by_level(task: Task, values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def by_level(model: Model, values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The values of every level whose parameters differ, the rest beside them; all under no name where nothing does."""
-    law = task.model.law
+    law = model.law
     if not isinstance(law, PooledLaw):
         return {"": values}
-    differs = {n for n in values if f"level_{law.column}" in task.model.structure.coordinates.axes(n)}
-    _, levels = task.model.runs.labels(law.column)
+    differs = {n for n in values if f"level_{law.column}" in model.structure.coordinates.axes(n)}
+    _, levels = model.runs.labels(law.column)
     return {level: {n: v[..., k] if n in differs else v for n, v in values.items()} for k, level in enumerate(levels)}
 
 

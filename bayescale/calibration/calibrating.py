@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.allocation import largest_compute
-from bayescale.batch.ladder import climb
+from bayescale.batch.ladder import by_level, climb
 from bayescale.batch.preparing import prepare
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
 from bayescale.errors import Finding, LawError, worst
-from bayescale.law import Law, argument_names, call, parse_prior
+from bayescale.law import Law, PooledLaw, argument_names, call, parse_prior, pooled_law
 from bayescale.laws import find_law
-from bayescale.model import Model, compiled, double_precision
+from bayescale.model import Model, compiled, double_precision, resolved_pool
 from bayescale.posterior import Fit
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, progress_bar
@@ -126,6 +126,7 @@ def calibrate(
     seed: int = 0,
     noise: str = "student_t",
     group: str | Sequence[str] = "auto",
+    pool: str | Mapping[str, Any] | None = None,
     given: Fit | None = None,
     simulate_noise: str | None = None,
     prob: float = 0.99,
@@ -137,24 +138,28 @@ def calibrate(
     Tables are simulated with parameters from the prior and fitted; if the computation is right, the truth of every
     quantity is as likely to lie at any rank among the posterior's draws. Ranked are parameters, derived quantities,
     spreads of groups, the optimal model size and the loss there at ten times the largest compute, and the
-    log-likelihood, which notices what no parameter shows.
+    log-likelihood, which notices what no parameter shows. With `pool`, as in `fit`, so are the centre, the spread and
+    every level of what differs, by a number in the order of the levels.
 
     With `given`, a fit of your own table, parameters come from its posterior and each simulated table is added to your
-    own runs (posterior calibration): this asks about the region that matters to you. Noise, groups, priors and what is
-    fixed are then the fit's. `simulate_noise` simulates with another noise than is fitted, to see what that does.
+    own runs (posterior calibration): this asks about the region that matters to you. Law, noise, groups, priors, pooling
+    and what is fixed are then the fit's. `simulate_noise` simulates with another noise than is fitted, to see what that does.
 
     It proves the computation, not the model.
 
-    Raises `LawError` (BS-U001) for `simulate_noise` beside `given`.
+    Raises `LawError` (BS-U001) for `simulate_noise` or `pool` beside `given`.
 
     Example:
         >>> bs.calibrate("chinchilla", bs.load_runs("byte-ladder"), simulations=200)  # doctest: +SKIP
     """
     import pandas as pd
 
-    law = find_law(law)
     if given is not None and simulate_noise is not None:
         raise LawError("a fit is simulated with its own noise", code="BS-U001", remedy="Leave out simulate_noise.")
+    if given is not None and pool:
+        raise LawError("a fit is simulated with its own pooling", code="BS-U001", remedy="Leave out pool.")
+    law = find_law(law) if given is None else given.law
+    law = pooled_law(law, resolved_pool(pool, design) if isinstance(design, Runs) else pool)
     made = simulate(law, design, tables=simulations, seed=seed, noise=simulate_noise or noise, group=group, given=given)
     fitted = noise if given is None else given.noise
     options: dict[str, Any] = dict(noise=fitted, group=group, fix=None, tie=(), priors={}, references=None)
@@ -238,12 +243,15 @@ def ranked_quantities(model: Model, flat: np.ndarray, budget: float) -> dict[str
                 labels = [name] if entries.size == 1 else [f"{name}[{k}]" for k in range(entries.size)]
                 made.update({label: entries[k] for k, label in enumerate(labels)})
         if law.optimum is not None:
-            known = {**data["references"], **values, "C": budget}
-            N, D = call(law.optimum, known)
-            made["log N_opt"] = jnp.log(N)
             formula = law.formulas()[law.responses[0].name]
-            if {i.name for i in law.inputs} <= {"N", "D"}:
-                made["loss at N_opt"] = formula(**{n: {**known, "N": N, "D": D}[n] for n in argument_names(formula)})
+            for k, own in enumerate(by_level(model, values).values()):
+                known = {**data["references"], **own, "C": budget}
+                N, D = call(law.optimum, known)
+                suffix = f"[{k}]" if isinstance(law, PooledLaw) else ""
+                made[f"log N_opt{suffix}"] = jnp.log(N)
+                if {i.name for i in law.inputs} <= {"N", "D"}:
+                    at = {**known, "N": N, "D": D}
+                    made[f"loss at N_opt{suffix}"] = formula(**{n: at[n] for n in argument_names(formula)})
         total = 0.0
         for r in law.responses:
             terms = structure.row_log_density(values, sites, data, r, False)

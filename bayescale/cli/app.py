@@ -232,7 +232,6 @@ def _next_steps(result, out: str | None, details: bool) -> list[str]:
 
 
 @app.command()
-@app.command()
 def laws(
     name: Annotated[str | None, typer.Argument(help="One law, with its priors and sources.")] = None,
     for_: Annotated[str | None, typer.Option("--for", help="Which laws this table's columns support.")] = None,

@@ -170,6 +170,7 @@ def calibrate(
     simulations: Annotated[int, typer.Option("--simulations", help="Simulated tables.")] = 1000,
     noise: Noise = "student_t",
     group: Group = "auto",
+    pool: Pool = None,
     simulate_noise: Annotated[
         str | None, typer.Option("--simulate-noise", help="Simulate with another noise than is fitted.")
     ] = None,
@@ -191,6 +192,7 @@ def calibrate(
         seed=seed,
         noise=noise,
         group=group,
+        pool=pool_of(pool),
         simulate_noise=simulate_noise,
         progress=False if quiet or json else None,
     )

@@ -280,6 +280,21 @@ class Prior:
         return f"{self.family}({', '.join(f'{a:.6g}' for a in self.args)})"
 
     @property
+    def described(self) -> str:
+        """As a person reads it, and as `parse_prior` takes it: a median and a factor, or a mean and a deviation.
+
+        Example:
+            >>> LogNormal(-1.2, 0.6).described
+            'LogNormal(0.301 ×/÷ 1.82)'
+        """
+        if self.family == "LogNormal":
+            median, factor = (math.exp(a) for a in self.args)
+            return f"LogNormal({median:.3g} ×/÷ {factor:.3g})"
+        if self.family == "Normal":
+            return f"Normal({self.args[0]:.3g} ± {self.args[1]:.3g})"
+        return str(self)
+
+    @property
     def support(self) -> str:
         """Where the values lie: "real", "positive" or "unit"."""
         if self.family == "Uniform" and self.args[0] >= 0:
@@ -357,8 +372,15 @@ def Beta(concentration1: float, concentration0: float) -> Prior:
     return Prior("Beta", (concentration1, concentration0))
 
 
+#: How the two numbers of a spread prior may be joined, by family: what is printed, and what a keyboard has.
+_JOINED = {"LogNormal": ("×/÷", "*/"), "Normal": ("±", "+-")}
+
+
 def parse_prior(text: str) -> Prior:
     """A prior from text such as `normal(.35, .02)`; family names are matched without case.
+
+    `normal(.35 +- .02)` says the same, and `lognormal(.3 */ 1.8)` is a log-normal by its median and the factor of one
+    standard deviation: what `described` prints, with × and ÷ or without.
 
     Raises `LawError` (BS-L003) naming the families and the form expected.
 
@@ -371,13 +393,18 @@ def parse_prior(text: str) -> Prior:
         raise LawError(
             f"cannot read the prior {text!r}",
             code="BS-L003",
-            remedy="Write a family with its arguments, for example normal(.35,.02) or lognormal(-1.2,.6).",
+            remedy="Write a family with its arguments: normal(.35,.02), lognormal(-1.2,.6), lognormal(.3 */ 1.8).",
         )
     family = next((f for f in FAMILIES if f.lower() == match[1].replace("_", "").lower()), None)
     if family is None:
         raise LawError(f"no prior family {match[1]!r}", code="BS-L003", remedy=nearest(match[1], [*FAMILIES]))
+    sign = next((s for s in _JOINED.get(family, ()) if s in match[2]), None)
     try:
-        args = tuple(float(a) for a in match[2].split(","))
+        args = tuple(float(a) for a in match[2].split(sign or ","))
     except ValueError:
         raise LawError(f"the arguments of {text!r} are not numbers", code="BS-L003") from None
+    if sign and family == "LogNormal":
+        if len(args) != 2 or not (args[0] > 0 and args[1] > 1):
+            raise LawError(f"{text!r} needs a positive median and a factor above 1", code="BS-L003")
+        args = tuple(map(math.log, args))
     return Prior(family, args)

@@ -12,10 +12,38 @@ _FIGURE_1 = dict(a=1e-3, b=4660.0, c0=0.05, c=[0.49, -0.811, 2.1], d=[3e6, 1e14,
 
 
 def _broken(x, a, b, c0, c, d, f):
+    return a + b * _reducible(x, c0, c, d, f)
+
+
+def _reducible(x, c0, c, d, f):
     import jax.numpy as jnp
 
     # (1 + (x/d)**(1/f))**(-c f), through logarithms: a sharp break far away overflows a power.
-    return a + b * x**-c0 * jnp.exp(-(c * f * jnp.logaddexp(0.0, jnp.log(x / d) / f)).sum())
+    return x**-c0 * jnp.exp(-(c * f * jnp.logaddexp(0.0, jnp.log(x / d) / f)).sum())
+
+
+def _coefficient(b_ref, c0, c, d, f, x0):
+    return b_ref / _reducible(x0, c0, c, d, f)
+
+
+def _level(b, c0, c, d, f, x0):
+    return b * _reducible(x0, c0, c, d, f)
+
+
+def _slope_at(x, c, d, f):
+    """How much the breaks have changed the exponent at x: minus the slope of log-reducible is c0 and this."""
+    import jax
+    import jax.numpy as jnp
+
+    return (c * jax.nn.sigmoid(jnp.log(x / d) / f)).sum()
+
+
+def _before(c_ref, c, d, f, x0):
+    return c_ref - _slope_at(x0, c, d, f)
+
+
+def _exponent_at(c0, c, d, f, x0):
+    return c0 + _slope_at(x0, c, d, f)
 
 
 def _after(c0, c):
@@ -48,14 +76,18 @@ def bnsl(x: str = "flops", y: str = "loss", breaks: int = 1) -> Law:
         inputs=(axis(x),),
         parameters=(
             Parameter("a", predicted.floor, "floor", unit="response"),
-            Parameter("b", predicted.contribution, "first power law's coefficient", unit="response", at={"x": "c0"}),
-            Parameter("c0", Normal(0.2, 0.3), "exponent before the first break", symbol="c_0"),
+            Parameter("b", None, "first power law's coefficient", unit="response"),
+            Parameter("c0", None, "exponent before the first break", symbol="c_0"),
             Parameter("c", Normal(0.0, 1.0), "change of exponent at each break", dims=("break",)),
             Parameter("d", None, "where each break is", unit="as x", dims=("break",)),
             # Below .05 a break is a kink, which no design resolves and no sampler follows.
             Parameter("f", LogNormal(log(0.5), 0.7), "how gradual each break is", dims=("break",), above=0.05),
         ),
         sampled=(
+            # Of the whole curve at x0 and not of the first power law, which a break below x0 leaves behind: what the runs
+            # tell best then stands alone, wherever the break is.
+            Parameter("b_ref", predicted.contribution, f"reducible {y} at x0", unit="response"),
+            Parameter("c_ref", Normal(0.2, 0.3), "exponent at x0", symbol=r"c_\mathrm{ref}"),
             # The first break a few e-folds either side of the design's middle, earlier where others follow it.
             Parameter(
                 "log_d",
@@ -65,8 +97,8 @@ def bnsl(x: str = "flops", y: str = "loss", breaks: int = 1) -> Law:
                 ordered=LogNormal(log(3.0), 0.7),
             ),
         ),
-        natural={"d": _position},
-        inverse={"log_d": _log_position},
+        natural={"d": _position, "c0": _before, "b": _coefficient},
+        inverse={"log_d": _log_position, "c_ref": _exponent_at, "b_ref": _level},
         response=predicted.response,
         floor="a",
         derived={"slope": Derived(_after, "exponent after each break, once it is past", dims=("break",))},

@@ -220,7 +220,7 @@ def law_lines(law: Law) -> list[str]:
     rows = []
     for p in (*law.parameters, *law.sampled):
         at = "".join(f" at {axis} = {axis}0" for axis in (p.at or {}))
-        prior = f"{p.prior}{f', of its contribution{at}' if at else ''}" if p.prior else "computed"
+        prior = f"{p.prior.described}{f', of its contribution{at}' if at else ''}" if p.prior else "computed"
         unit = {"response": law.responses[0].unit, "1/response": f"1/({law.responses[0].unit})"}.get(p.unit, p.unit)
         rows.append(["  " + p.name, p.meaning, unit, prior])
     lines += aligned(rows)

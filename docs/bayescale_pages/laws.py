@@ -149,7 +149,7 @@ def _unit(p: Parameter, law: Law) -> str:
 def _prior(p: Parameter, law: Law) -> str:
     if p.prior is None:
         return "computed from " + ", ".join(f"`{s.name}`" for s in law.sampled) if law.sampled else "computed"
-    told = f"`{p.prior}`"
+    told = f"`{p.prior.described}`"
     if p.at:
         told += " of its contribution at " + ", ".join(f"{axis} = {axis}0" for axis in p.at)
     if p.over:
