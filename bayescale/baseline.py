@@ -376,7 +376,9 @@ def compare_with_baseline(fit: Fit, baseline: Fit, quantity: str = "a") -> Findi
     worst_level = int(np.argmax(away))
     distance = float(away[worst_level])
     named = f"{quantity} of {next(iter(fit.levels.values()))[worst_level]}" if x.shape[1] > 1 else quantity
-    message = f"least squares (Huber) gives {named} = {y[0, worst_level]:.3f}, {distance:.1f} posterior sds from the mean"
+    message = (
+        f"least squares (Huber) gives {named} = {y[0, worst_level]:.3f}, {distance:.1f} posterior sds from the mean"
+    )
     if distance > 3:
         message += ": noise model or group effects move the answer; compare noises before quoting it"
     return Finding(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -10,7 +11,7 @@ import bayescale as bs
 from bayescale.model import double_precision
 from bayescale.model.observing import BOUNDED_NODES, ROUNDED_NODES, interval_log_density
 from bayescale.noise import NOISES
-from bayescale.posterior import evaluate_draws, noise_scales, replicate
+from bayescale.posterior import evaluate_draws, model_of, noise_scales, replicate
 
 
 def grid(loss=None, **columns):
@@ -43,7 +44,7 @@ def rows_of(model, flat):
         sites = s.sites(jnp.asarray(flat))
         values, response = s.values(sites["z"], model.data), model.law.responses[0]
         terms = s.row_log_density(values, sites, model.data, response, False)
-        residual = model.data["responses"]["loss"]["y"] - s.locations(values, sites, model.data, response)
+        residual = model.data["responses"][response.name]["y"] - s.locations(values, sites, model.data, response)
         scale = jnp.broadcast_to(s.scales(values, model.data, response), residual.shape)
     rows = len(model.runs)
     return tuple(np.asarray(v)[:rows] for v in (terms, scale, residual)), {k: np.asarray(v) for k, v in values.items()}
@@ -157,6 +158,27 @@ def test_an_error_of_a_size_moves_tokens_that_follow_from_it():
     assert bs.build_model("chinchilla", of_compute, group="none").structure.observing.moved == (
         ("flops", (("D", 1.0),)),
     )
+
+
+def test_a_table_that_is_one_curve_has_correlated_checkpoints(tmp_path):
+    """Places are of the law's own scale where there are no tokens; a saved fit is built again as it was."""
+    x = np.geomspace(1e6, 1e8, 16)
+    frame = pd.DataFrame(dict(examples=x, error=0.1 + 0.3 * (x / 1e7) ** -0.3, run="curve"))
+    frame["error"] *= np.exp(0.01 * np.random.default_rng(4).standard_normal(16))
+    runs, law = bs.Runs(frame, "one curve"), "power_law_offset:x=examples,y=error"
+    model = bs.build_model(law, runs, noise="normal")
+    assert "ell" in model.structure.coordinates.names and not model.groupings and model.options["curve"]
+    assert "ell" not in bs.build_model(law, runs, noise="normal", group="none").structure.coordinates.names
+    (terms, _, residual), values = rows_of(model, near(model, 2))
+    at = np.log(x)
+    covariance = values["sigma"] ** 2 * np.exp(-np.abs(at[:, None] - at) / values["ell"])
+    joint = stats.multivariate_normal(np.zeros(16), covariance).logpdf(residual)
+    np.testing.assert_allclose(terms.sum(), joint, rtol=1e-9)
+    fit = bs.fit(law, runs, seed=0, chains=2, draws=200, warmup=300)
+    assert fit.group == () and fit.grouped == "auto" and "ell" in fit.draws()
+    fit.save(tmp_path / "fit.nc")
+    again = model_of(bs.load_fit(tmp_path / "fit.nc"))
+    assert again.structure.key == model_of(fit).structure.key and again.structure.observing.serial
 
 
 def test_replicated_checkpoints_are_correlated_as_the_model_says():

@@ -111,7 +111,7 @@ def _refitted(fit: Fit, noise: str, group: Sequence[str], seed: int) -> tuple[Fi
             {"refit": fit.runs},
             seed=seed,
             noise=noise,
-            group=list(group) or "none",
+            group=list(group) or ("none" if fit.group else fit.grouped),
             fix={k: v for k, v in options["fix"].items() if not own(k)},
             tie=[(first, second) for first, second in options["tie"] if not own(first) and not own(second)],
             priors={k: v for k, v in options["priors"].items() if not own(k)},

@@ -142,8 +142,9 @@ def calibrate(
     every level of what differs, by a number in the order of the levels.
 
     With `given`, a fit of your own table, parameters come from its posterior and each simulated table is added to your
-    own runs (posterior calibration): this asks about the region that matters to you. Law, noise, groups, priors, pooling
-    and what is fixed are then the fit's. `simulate_noise` simulates with another noise than is fitted, to see what that does.
+    own runs (posterior calibration): this asks about the region that matters to you. Law, noise, groups, priors,
+    pooling and what is fixed are then the fit's. `simulate_noise` simulates with another noise than is fitted, to see
+    what that does.
 
     It proves the computation, not the model.
 
@@ -165,7 +166,7 @@ def calibrate(
     options: dict[str, Any] = dict(noise=fitted, group=group, fix=None, tie=(), priors={}, references=None)
     if given is not None:
         own = given.info["options"]
-        options |= {"group": list(given.group) or "none", "references": given.references, "fix": own["fix"]}
+        options |= {"group": given.grouped, "references": given.references, "fix": own["fix"]}
         options["tie"] = tuple((a, b) for a, b in own["tie"])
         options["priors"] = {name: parse_prior(text) for name, text in own["priors"].items()}
         tables = {name: _joined(given.runs, table) for name, table in made.tables.items()}

@@ -84,8 +84,8 @@ def bnsl(x: str = "flops", y: str = "loss", breaks: int = 1) -> Law:
             Parameter("f", LogNormal(log(0.5), 0.7), "how gradual each break is", dims=("break",), above=0.05),
         ),
         sampled=(
-            # Of the whole curve at x0 and not of the first power law, which a break below x0 leaves behind: what the runs
-            # tell best then stands alone, wherever the break is.
+            # Of the whole curve at x0 and not of the first power law, which a break below x0 leaves behind: what the
+            # runs tell best then stands alone, wherever the break is.
             Parameter("b_ref", predicted.contribution, f"reducible {y} at x0", unit="response"),
             Parameter("c_ref", Normal(0.2, 0.3), "exponent at x0", symbol=r"c_\mathrm{ref}"),
             # The first break a few e-folds either side of the design's middle, earlier where others follow it.

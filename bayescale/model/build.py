@@ -16,6 +16,7 @@ from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL, Grouping, make_groupings
 from bayescale.model.observing import (
     Observing,
+    checkpoints_of,
     interval_data,
     notes_on,
     observing_data,
@@ -119,7 +120,8 @@ def build_model(
         if r.name in noises
         for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)))
     ]
-    seen = observing_of(law, runs, groupings, any(n.grows for n in noises.values()), min_flops == "auto")
+    checkpoints = checkpoints_of(law, runs, group, groupings)
+    seen = observing_of(law, runs, checkpoints, any(n.grows for n in noises.values()), min_flops == "auto")
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
     sets = [index for column, (index, _) in levels.items() if column in over]
     extra += [_spread(i, _crosses(i.grouping, sets)) for i in intercepts if i.grouping.fixed is None]
@@ -143,7 +145,7 @@ def build_model(
         "levels": {c: pad(np.asarray(index, np.int32), count) for c, (index, _) in levels.items()},
         "effects": {i.site: _effects(i.grouping) for i in intercepts},
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
-        **_padded(observing_data(seen, runs, groupings), count),
+        **_padded(observing_data(seen, runs, checkpoints), count),
     }
     notes = (*notes, *notes_on(seen, law, runs))
     options = {
@@ -152,6 +154,7 @@ def build_model(
         "priors": {k: str(v) for k, v in (priors or {}).items()},
         "min_flops": min_flops,
         "pool": law.pool if isinstance(law, PooledLaw) else None,
+        "curve": checkpoints is not None and not groupings,
     }
     data = with_information(structure, data)
     return Model(law, runs, noise, structure, refs, data, groupings, options, (*notes, *pooling_notes(law, runs)))

@@ -113,7 +113,9 @@ class Observing:
         return m.exp(most * m.tanh(slope / most)) if self.growth else 1.0
 
 
-def observing_of(law: Law, runs: Runs, groupings: Sequence[Grouping], growth: bool, excess: bool) -> Observing:
+def observing_of(
+    law: Law, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None, growth: bool, excess: bool
+) -> Observing:
     """What a table adds to the noise of a law; nothing where the law has a likelihood of its own."""
     if law.likelihood is not None:
         return Observing()
@@ -125,7 +127,7 @@ def observing_of(law: Law, runs: Runs, groupings: Sequence[Grouping], growth: bo
         moved=_moved(law, runs),
         growth=growths_of(law) if growth else (),
         nodes=BOUNDED_NODES if one_sided else ROUNDED_NODES if rounded else 0,
-        serial=_has_checkpoints(runs, groupings),
+        serial=checkpoints is not None,
         excess=excess,
     )
 
@@ -182,24 +184,34 @@ def _scalar(i: Input) -> bool:
     return i.centre == "ratio" and not i.dims
 
 
-def _has_checkpoints(runs: Runs, groupings: Sequence[Grouping]) -> bool:
-    """Whether rows of one run are checkpoints along its tokens, and there are enough to learn their correlation."""
-    found = next((g for g in groupings if g.kind == "run"), None)
-    if found is None or not runs.has("tokens") or found.rows_per_level < FEWEST_CHECKPOINTS:
-        return False
-    places = {*zip(found.index.tolist(), runs.values("tokens").tolist(), strict=True)}
-    return len(places) == len(
-        runs
-    )  # rows at the same tokens are evaluations of one model: no distance tells them apart
+def checkpoints_of(
+    law: Law, runs: Runs, group: str | Sequence[str], groupings: Sequence[Grouping]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The run of every row and how far along it the row is, where rows are checkpoints of runs; else None.
+
+    They are where runs have an effect of their own, or where `group` is "auto" and the whole table is one run: a curve.
+    A row's place is the log of its tokens, or of the law's one input where the table has none.
+    """
+    index = next((g.index for g in groupings if g.kind == "run"), None)
+    if index is None and group == "auto" and runs.has("run") and len(runs.labels("run")[1]) == 1:
+        index = runs.labels("run")[0]
+    scales = [i.column for i in law.inputs if _scalar(i)]
+    column = "tokens" if runs.has("tokens") else scales[0] if len(scales) == len(law.inputs) == 1 else None
+    if index is None or column is None or len(index) < FEWEST_CHECKPOINTS * len(np.unique(index)):
+        return None
+    place = np.log(runs.values(column))
+    if len({*zip(index.tolist(), place.tolist(), strict=True)}) < len(place):
+        return None  # rows at the same place are evaluations of one model: no distance tells them apart
+    return index, place
 
 
-def observing_data(o: Observing, runs: Runs, groupings: Sequence[Grouping]) -> dict[str, Any]:
+def observing_data(o: Observing, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
     """The numbers behind `o` that belong to rows whatever the response, unpadded."""
     data: dict[str, Any] = {}
     if o.moved:
         data["input_error"] = {column: _relative_error(runs, column) for column, _ in o.moved}
-    if o.serial:
-        previous, gap = _neighbours(runs, next(g for g in groupings if g.kind == "run"))
+    if checkpoints is not None and o.serial:
+        previous, gap = _neighbours(*checkpoints)
         data["serial"] = {"previous": previous, "gap": gap}
     if o.excess:
         log_flops = _log_flops(runs)
@@ -244,14 +256,13 @@ def _relative_error(runs: Runs, column: str) -> np.ndarray:
     return error
 
 
-def _neighbours(runs: Runs, run: Grouping) -> tuple[np.ndarray, np.ndarray]:
-    """For every row the checkpoint of its run before it (itself for the first) and the gap in log tokens (-1)."""
-    position = np.log(runs.values("tokens"))
-    order = np.lexsort((position, run.index))
-    previous, gap = np.arange(len(position), dtype=np.int32), np.full(len(position), -1.0)
-    later = order[1:][run.index[order[1:]] == run.index[order[:-1]]]
-    before = order[:-1][run.index[order[1:]] == run.index[order[:-1]]]
-    previous[later], gap[later] = before, position[later] - position[before]
+def _neighbours(index: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For every row the checkpoint of its run before it (itself for the first) and how far that is (-1)."""
+    order = np.lexsort((place, index))
+    previous, gap = np.arange(len(place), dtype=np.int32), np.full(len(place), -1.0)
+    same = index[order[1:]] == index[order[:-1]]
+    later, before = order[1:][same], order[:-1][same]
+    previous[later], gap[later] = before, place[later] - place[before]
     return previous, gap
 
 

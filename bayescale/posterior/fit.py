@@ -104,6 +104,11 @@ class Fit:
         return tuple(self.info["group"])
 
     @property
+    def grouped(self) -> str | list[str]:
+        """What `group=` has to be for the same model of the same runs: "auto" where the whole table is one curve."""
+        return list(self.group) or ("auto" if self.info["options"].get("curve") else "none")
+
+    @property
     def references(self) -> dict[str, np.ndarray]:
         """The scales at which priors were judged."""
         return {k: np.asarray(v, float) for k, v in self.info["references"].items()}

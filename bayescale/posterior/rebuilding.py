@@ -21,7 +21,7 @@ def model_of(fit: Fit) -> Model:
         fit.law,
         fit.runs,
         noise=fit.noise,
-        group=list(fit.group) or "none",
+        group=fit.grouped,
         fix=options["fix"],
         tie=[(first, second) for first, second in options["tie"]],
         priors={name: parse_prior(text) for name, text in options.get("priors", {}).items()},

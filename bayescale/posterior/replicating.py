@@ -48,9 +48,9 @@ def replicate(
 def _correlated(model: Model, residual: np.ndarray, ell: np.ndarray) -> np.ndarray:
     """Residuals at unit scale of checkpoints that are correlated along their run, from independent ones."""
     previous, gap = (model.data["serial"][k][: residual.shape[-1]] for k in ("previous", "gap"))
-    made = residual.copy()
-    for row in np.argsort(model.runs.values("tokens"), kind="stable"):
-        if gap[row] >= 0:
+    made, rows = residual.copy(), np.flatnonzero(gap < 0)  # the first checkpoints, then what follows them
+    while len(rows := np.flatnonzero(np.isin(previous, rows) & (gap >= 0))):
+        for row in rows:
             rho = np.exp(-gap[row] / ell)
             made[..., row] = rho * made[..., previous[row]] + np.sqrt(1 - rho**2) * residual[..., row]
     return made

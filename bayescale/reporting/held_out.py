@@ -64,7 +64,7 @@ def held_out_runs(fit: Fit) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayescaleWarning)
         try:
-            rest = refitted(list(fit.group) or "none")
+            rest = refitted(fit.grouped)
         except LawError:  # a grouping with too few levels left
             rest = refitted("auto")
     if not rest.converged:
