@@ -8,10 +8,12 @@ import pytest
 from scipy import stats
 
 import bayescale as bs
+from bayescale.inference import fit_info
 from bayescale.model import double_precision
 from bayescale.model.observing import BOUNDED_NODES, ROUNDED_NODES, interval_log_density
 from bayescale.noise import NOISES
-from bayescale.posterior import evaluate_draws, model_of, noise_scales, replicate
+from bayescale.posterior import evaluate_draws, make_tree, model_of, noise_scales, replicate
+from bayescale.sampling import Settings
 
 
 def grid(loss=None, **columns):
@@ -174,8 +176,11 @@ def test_a_table_that_is_one_curve_has_correlated_checkpoints(tmp_path):
     covariance = values["sigma"] ** 2 * np.exp(-np.abs(at[:, None] - at) / values["ell"])
     joint = stats.multivariate_normal(np.zeros(16), covariance).logpdf(residual)
     np.testing.assert_allclose(terms.sum(), joint, rtol=1e-9)
-    fit = bs.fit(law, runs, seed=0, chains=2, draws=200, warmup=300)
-    assert fit.group == () and fit.grouped == "auto" and "ell" in fit.draws()
+    flat = 0.1 * np.random.default_rng(5).standard_normal((1, 4, model.structure.dimension))
+    stats_of = {"diverging": np.zeros((1, 4), bool), "energy": np.zeros((1, 4))}
+    info = fit_info(model, [], prob=0.9, sampler="nuts", settings=Settings(chains=1, draws=4, warmup=0))
+    fit = bs.Fit(make_tree(model, flat, stats_of, np.random.default_rng(6)), model.law, info)
+    assert fit.group == () and fit.grouped == "auto" and "ell" in fit.draws("posterior")
     fit.save(tmp_path / "fit.nc")
     again = model_of(bs.load_fit(tmp_path / "fit.nc"))
     assert again.structure.key == model_of(fit).structure.key and again.structure.observing.serial
