@@ -6,7 +6,7 @@ import ast
 import hashlib
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -166,6 +166,11 @@ class Runs:
         """The rows where `keep` holds, with a note that says so."""
         notes = (*self.notes, note) if note else self.notes
         return replace(self, frame=self.frame.loc[np.asarray(keep, bool)], notes=notes)
+
+    def using(self, columns: Iterable[str]) -> Runs:
+        """The same runs without what was noted of columns that a model now uses."""
+        used = {self.resolve(c) for c in columns if self.has(c)}
+        return replace(self, notes=tuple(n for n in self.notes if n.column is None or n.column not in used))
 
     def where(self, expression: str) -> Runs:
         """The rows for which an expression over the columns holds, such as `"params < 1e9 and recipe == 'A'"`.

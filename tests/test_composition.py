@@ -11,9 +11,10 @@ from hard_tables import simulate
 from numerics import as_arrays
 
 import bayescale as bs
+from bayescale.cli.values import read_for
 from bayescale.errors import BayescaleWarning
 from bayescale.inference import fit_info
-from bayescale.law import call
+from bayescale.law import call, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import build_model, double_precision
 from bayescale.posterior import make_tree
@@ -51,6 +52,22 @@ def on_sets():
 
 
 # --- several evaluation sets -----------------------------------------------------------------------------------------
+
+
+def test_a_column_that_the_law_uses_is_not_said_to_be_pooled(tmp_path):
+    """The reading notes that 'eval' sorts the rows; a model that takes it apart does not repeat it, another does."""
+    path = tmp_path / "evaluated.csv"
+    evaluated(np.random.default_rng(0)).to_csv(path, index=False)
+    runs = bs.read_runs(path)
+
+    def said(table):
+        return any("'eval' (3) sorts the rows" in a for a in table.assumptions)
+
+    assert said(runs) and said(build_model("chinchilla", runs, group=["run"]).runs)
+    assert not said(build_model("chinchilla:over=eval", runs, group=["run"]).runs)
+    assert not said(build_model(pooled_law(find_law("chinchilla"), "eval"), runs, group="none").runs)
+    assert said(read_for(str(path), "chinchilla")) and not said(read_for(str(path), "chinchilla:over=eval"))
+    assert not said(read_for(str(path), "chinchilla", pool="eval=A,B"))
 
 
 def test_sets_have_floors_and_amplitudes_and_share_exponents_and_runs(on_sets):

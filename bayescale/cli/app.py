@@ -118,6 +118,8 @@ def fit(
         law,
         **reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates),
         best=best,
+        group=group,
+        pool=pool,
     )
     read_at = time.perf_counter()
     if not (quiet or json):

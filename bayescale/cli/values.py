@@ -105,12 +105,19 @@ def budgets_of(flops: Sequence[str] | None) -> tuple[float, ...]:
     return tuple(number("--flops", f) for f in flops or ())
 
 
-def read_for(source: str, law: str, *, best: bool = False, **reading: Any) -> Runs:
-    """The runs of a source, with the response that a law predicts; with `best`, of each design the best run alone."""
+def read_for(
+    source: str, law: str, *, best: bool = False, group: str = "auto", pool: str | None = None, **reading: Any
+) -> Runs:
+    """The runs of a source, with the response that a law predicts; with `best`, of each design the best run alone.
+
+    What was noted of columns that the law, `group` or `pool` uses is left out.
+    """
     from bayescale.laws import find_law
 
     found = find_law(law)  # a law without a table of its own is refused by name when it is fitted
     runs = read_source(source, response=found.responses[0].source if found.kind == "model" else None, **reading)
+    used = [*(p.over for p in (*found.parameters, *found.sampled) if p.over), *(g.strip() for g in group.split(","))]
+    runs = runs.using([*used, (pool or "").partition("=")[0].strip()])
     if not best:
         return runs
     from bayescale.diagnostics import best_runs

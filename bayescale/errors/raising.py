@@ -114,10 +114,14 @@ class Assumption(BayescaleWarning):
 
 @dataclass(frozen=True)
 class Note:
-    """One thing that was assumed or changed while reading: a code and a sentence."""
+    """One thing that was assumed or changed while reading: a code and a sentence.
+
+    `column` names the column that it is about, where a model that uses that column makes it untrue.
+    """
 
     code: str
     message: str
+    column: str | None = None
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"

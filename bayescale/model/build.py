@@ -106,6 +106,7 @@ def build_model(
     groupings, notes = make_groupings(runs, group, pooled) if law.likelihood is None else ((), ())
     over = sorted({p.over for p in (*law.parameters, *law.sampled) if p.over})
     levels = {c: runs.labels(c) for c in over} | {g.column: (g.index, g.levels) for g in groupings}
+    runs = runs.using(levels)
     axes = dict(law.dims)
     for i in law.inputs:
         for axis, length in zip(i.dims, inputs[i.name].shape[1:], strict=False):

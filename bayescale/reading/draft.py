@@ -70,9 +70,12 @@ class Draft:
         """The column that the caller wants to explain."""
         return self.options.response
 
-    def note(self, code: str, message: str) -> None:
-        """Remember something that was assumed, changed or left out; the same sentence is said once."""
-        if (made := Note(code, message)) not in self.notes:
+    def note(self, code: str, message: str, unused: str | None = None) -> None:
+        """Remember something that was assumed, changed or left out; the same sentence is said once.
+
+        `unused` names a column of which it holds only while no model uses it.
+        """
+        if (made := Note(code, message, unused)) not in self.notes:
             self.notes.append(made)
 
     def column(self, header: str) -> pd.Series:

@@ -189,7 +189,6 @@ def _budgets(draft: Draft) -> np.ndarray | None:
 def note_pooled_settings(draft: Draft) -> None:
     """Text that sorts rows into a few kinds, which no column of the reading uses."""
     used = set(draft.headers)
-    pooled = []
     for header in text_columns(draft):
         series = cast("pd.Series", draft.frame[header])
         if header in used or like_a_loss(header):
@@ -198,13 +197,12 @@ def note_pooled_settings(draft: Draft) -> None:
         if not _FEWEST_LEVELS <= levels <= _MOST_LEVELS or levels > len(series) / 4:
             continue
         if not _follows(draft, header):
-            pooled.append(f"{header!r} ({levels})")
-    if pooled:
-        draft.note(
-            "BS-R023",
-            f"{', '.join(pooled)} sort{'s' if len(pooled) == 1 else ''} the rows into kinds that are pooled: keep one "
-            "with --where, or give the column an effect with --group",
-        )
+            draft.note(
+                "BS-R023",
+                f"{header!r} ({levels}) sorts the rows into kinds that are pooled: keep one with --where, or give the "
+                "column an effect with --group",
+                unused=header,
+            )
 
 
 def _follows(draft: Draft, header: str) -> bool:

@@ -6,11 +6,11 @@ noise) are counted against the points held out. The error is the benchmark's own
 test points of log(predicted) - log(observed). Beside it stand point estimates of the same laws (`point.py`). The table
 that the paper prints was not at hand: its code and its data are.
 
-    BAYESCALE_DATA=tables python benchmarks/catalogue/extrapolation.py --store store --out benchmarks/results/extrapolation.json
+    BAYESCALE_DATA=tables python benchmarks/catalogue/extrapolation.py --store store --out result.json
 
 A curve's points are checkpoints of one run. `--noise independent` fits them as if they were not; `correlated`, the
-default of `fit` for a table that is one run, learns how far along the curve they err alike. What is chosen by looking at
-the coverage is chosen on the curves of one half (`half`) and reported on the other.
+default of `fit` for a table that is one run, learns how far along the curve they err alike. What is chosen by looking
+at the coverage is chosen on the curves of one half (`half`) and reported on the other.
 
 With `--store`, a law that was stopped goes on where it was.
 `BAYESCALE_DATA` names the folder that holds the benchmark's two files, benchmark.vision.csv and benchmark.lang.csv.
@@ -96,9 +96,7 @@ def scored(
     tables = {n: bs.read_runs(frame, response="error") for n, frame in fitted.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bs.NotConverged)
-        batch = bs.fit_many(
-            law, tables, seed=seed, group=NOISES[noise], workers=workers, store=store, progress=False
-        )
+        batch = bs.fit_many(law, tables, seed=seed, group=NOISES[noise], workers=workers, store=store, progress=False)
     made: dict[str, dict] = {}
     for name, curve in curves.items():
         status = batch.status.loc[name]
@@ -193,7 +191,13 @@ def main() -> None:
                 best(test["examples"].to_numpy(float)), test["error"].to_numpy(float)
             )
         results = {n: results[n] for n in LAWS if n in results}
-        document = record.circumstances() | {"prob": PROB, "noise": given.noise, "laws": LAWS, "summary": summary(results), "curves": results}
+        document = record.circumstances() | {
+            "prob": PROB,
+            "noise": given.noise,
+            "laws": LAWS,
+            "summary": summary(results),
+            "curves": results,
+        }
         print(f"{law}: {time.perf_counter() - start:.0f} s", flush=True)
         if given.out:
             record.write(given.out, document)
