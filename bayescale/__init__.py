@@ -76,11 +76,14 @@ _PUBLIC = {
         "NextRuns",
         "Regret",
         "RunsNeeded",
+        "Target",
         "judge",
         "multiplier",
         "next_runs",
+        "reach",
         "regret",
         "runs_needed",
+        "serve",
     ),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
@@ -141,11 +144,14 @@ if TYPE_CHECKING:
         NextRuns,
         Regret,
         RunsNeeded,
+        Target,
         judge,
         multiplier,
         next_runs,
+        reach,
         regret,
         runs_needed,
+        serve,
     )
     from bayescale.diagnostics import Diagnosis, best_runs, check, doctor
     from bayescale.errors import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.errors import LawError, NotFittedFor, nearest
-from bayescale.law import Law, argument_names, call
+from bayescale.law import LOSS_UNITS, Law, argument_names, call
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit, convergence, finite, for_each_table, levels_of, one_level
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
@@ -328,7 +328,10 @@ def require_optimum(law: Law, given: Mapping[str, float]) -> None:
     """Refuse a law that has no compute-optimal size at a budget, naming what it can give instead."""
     names = {i.name for i in law.inputs}
     can = f"It gives the {law.responses[0].name} at {', '.join(i.name for i in law.inputs)}: ask for a forecast."
-    if not ({"N"} <= names or {"M"} <= names) or any(i.dims for i in law.inputs):
+    # A budget bears on the law where it splits into a size and data, or a size at that compute, that lower a loss.
+    split = {"N", "D"} <= names or {"N", "C"} <= names or {"C", "M"} <= names
+    lowered = law.responses[0].unit in LOSS_UNITS or law.floor is not None
+    if not split or not lowered or any(i.dims for i in law.inputs):
         raise NotFittedFor(f"the law {law.name!r} has no compute-optimal model size at a budget", remedy=can)
     missing = sorted(names - {"N", "D", "C", "M"} - set(given))
     if missing:

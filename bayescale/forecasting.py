@@ -149,7 +149,8 @@ def forecast(
     posterior = fit.tree[draws].to_dataset()
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     values = parameter_draws(fit, draws, levels)
-    optimal = N is None and D is None and not inputs and C is not None
+    alone = {i.name for i in law.inputs} == {"C"}
+    optimal = N is None and D is None and not inputs and C is not None and not alone
     if optimal:
         at = {"C": np.atleast_1d(np.asarray(C, float))}
 

@@ -4,6 +4,7 @@ from bayescale.design.multiplying import Multiplier, multiplier
 from bayescale.design.needing import Judgement, RunsNeeded, judge, runs_needed
 from bayescale.design.proposing import NextRuns, next_runs
 from bayescale.design.regretting import Regret, regret
+from bayescale.design.targets import Target, reach, serve
 
 __all__ = [
     "Judgement",
@@ -11,9 +12,12 @@ __all__ = [
     "NextRuns",
     "Regret",
     "RunsNeeded",
+    "Target",
     "judge",
     "multiplier",
     "next_runs",
+    "reach",
     "regret",
     "runs_needed",
+    "serve",
 ]

@@ -53,7 +53,7 @@ def axis_of(law: Law, given: Mapping[str, float]) -> Axis:
     return Axis("C", "FLOP", "training compute, spent optimally", True)
 
 
-def _loss_at(law: Law, axis: Axis, closed: bool):
+def loss_at(law: Law, axis: Axis, closed: bool):
     """The loss of one draw at the log of the axis: along the compute-optimal frontier, or of the law's own input."""
     import jax
     import jax.numpy as jnp
@@ -81,14 +81,14 @@ def _loss_at(law: Law, axis: Axis, closed: bool):
         k = jnp.argmin(jnp.where(jnp.isnan(at), jnp.inf, at))
         ends = grid[jnp.maximum(k - 1, 0)], grid[jnp.minimum(k + 1, _SIZES - 1)]
         slope = jax.grad(lambda s: loss(u, s, known))
-        return loss(u, _bisected(lambda s: slope(s) > 0, *ends), known)
+        return loss(u, bisected(lambda s: slope(s) > 0, *ends), known)
 
     if not axis.frontier:
         return along_input
     return closed_form if closed else searched
 
 
-def _bisected(turned, a, b):
+def bisected(turned, a, b):
     """The point between a (where `turned` is false) and b (where it is true)."""
     import jax
     import jax.numpy as jnp
@@ -118,7 +118,7 @@ def compare_curves(
 
     law = one.law
     closed = law.optimum is not None and not given and axis.frontier
-    loss = _loss_at(law, axis, closed)
+    loss = loss_at(law, axis, closed)
     scalars = {k: float(v) for k, v in one.references.items() if np.ndim(v) == 0} | {
         k: float(v) for k, v in given.items()
     }
@@ -132,7 +132,7 @@ def compare_curves(
 
         def log_factor(v):
             target = of_y(v)
-            found = _bisected(lambda w: of_x(w) <= target, v - wide, v + wide) - v
+            found = bisected(lambda w: of_x(w) <= target, v - wide, v + wide) - v
             found = jnp.where(of_x(v + wide) > target, jnp.inf, found)
             return jnp.where(of_x(v - wide) < target, -jnp.inf, found)
 
@@ -144,7 +144,7 @@ def compare_curves(
         changed = (sign[1:] * sign[:-1]) < 0
         k = jnp.argmax(changed)
         start = sign[k]
-        crossing = _bisected(lambda v: jnp.sign(gap(v)) != start, grid[k], grid[k + 1])
+        crossing = bisected(lambda v: jnp.sign(gap(v)) != start, grid[k], grid[k + 1])
         return {
             "log_factor": jax.vmap(log_factor)(u),
             "gap": jax.vmap(gap)(u),
