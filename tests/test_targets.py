@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale.cli import run
 from bayescale.inference import fit_info
 from bayescale.law import call
 from bayescale.laws import find_law
@@ -98,6 +99,18 @@ def test_a_served_model_is_the_least_cost_of_sardana(chinchilla):
     best = [bs.reach(chinchilla, loss).dataset["C"].to_numpy().ravel(), none.dataset["cost"].to_numpy().ravel()]
     both = np.isfinite(best).all(axis=0) & (best[0] > 1.1 * 6 * N.min() * D.min() / 1e3)
     np.testing.assert_allclose(best[0][both], best[1][both], rtol=1e-7)
+
+
+def test_the_commands_print_what_the_verbs_return(chinchilla, tmp_path, capsys):
+    chinchilla.save(tmp_path / "fit.nc")
+    for words, made in (
+        (["reach", "--target", "2.4"], bs.reach(chinchilla, 2.4)),
+        (["serve", "--loss", "2.6", "--tokens", "1T"], bs.serve(chinchilla, 2.6, 1e12)),
+    ):
+        assert run([words[0], str(tmp_path / "fit.nc"), *words[1:], "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document == {"schema": "bayescale.target/1", **json.loads(json.dumps(made.to_json()))}
+    assert run(["reach", str(tmp_path / "fit.nc"), "--target", "2.4", "--over", "Q"]) == 3
 
 
 def test_what_cannot_be_asked_is_refused(chinchilla):

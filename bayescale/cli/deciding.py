@@ -1,4 +1,4 @@
-"""The commands about decisions: which runs to train, which recipe to scale up, what a choice or an interval costs."""
+"""The commands about decisions: which runs to train, which recipe to scale up, what a target takes or a choice costs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import typer
 
 from bayescale.cli.options import Draws, FarOk, FitPath, Json
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, number, numbers
+from bayescale.cli.values import budgets_of, number, numbers, pairs
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("multiplier")(compare)
+    app.command("reach")(reached)
+    app.command("serve")(served)
     app.command()(judge)
     app.command()(regret)
     app.command("next")(propose)
@@ -44,6 +46,56 @@ def compare(
         return
     for name, one in made.items() if several else [("", made)]:
         say([f"{name or one.source} · {one.law} · {one.prob:.0%} {one.kind} intervals", *one.lines()])
+
+
+def reached(
+    fit: FitPath,
+    target: Annotated[str, typer.Option("--target", help="The loss, or other response, that is to be met.")],
+    over: Annotated[
+        str | None, typer.Option("--over", help="The input that grows; by default the only one, or C.")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option("--given", help="The law's other inputs: N=1e9.")] = None,
+    level: Annotated[list[str] | None, typer.Option("--level", help="The level of a column: recipe=a.")] = None,
+    prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
+    draws: Draws = "headline",
+    json: Json = False,
+) -> None:
+    """The scale at which the law's curve meets a target: compute, data, size, or samples a problem."""
+    from bayescale.design import reach
+    from bayescale.posterior import load_fit
+
+    asked = dict(over=over, given=numbers("--given", given), levels=pairs("--level", level), prob=prob, draws=draws)
+    _told(reach(load_fit(fit), number("--target", target), **asked), json)
+
+
+def served(
+    fit: FitPath,
+    loss: Annotated[str, typer.Option("--loss", help="The loss that the model must have.")],
+    tokens: Annotated[str, typer.Option("--tokens", help="The tokens that it will serve in its life.")],
+    given: Annotated[list[str] | None, typer.Option("--given", help="The law's other inputs: U=1e11.")] = None,
+    level: Annotated[list[str] | None, typer.Option("--level", help="The level of a column: recipe=a.")] = None,
+    prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
+    draws: Draws = "headline",
+    json: Json = False,
+) -> None:
+    """The size and training data of a loss that cost least, training and serving together."""
+    from bayescale.design import serve
+    from bayescale.posterior import load_fit
+
+    asked = dict(given=numbers("--given", given), levels=pairs("--level", level), prob=prob, draws=draws)
+    _told(serve(load_fit(fit), number("--loss", loss), number("--tokens", tokens), **asked), json)
+
+
+def _told(made, json: bool) -> None:
+    """A question about a target, of one fit or of every table of a batch."""
+    from collections.abc import Mapping
+
+    several = dict(made) if isinstance(made, Mapping) else {"": made}
+    if json:
+        document = {n: one.to_json() for n, one in several.items()}
+        print_document({"schema": "bayescale.target/1", **(document.get("") or {"tables": document})})
+        return
+    say([line for one in several.values() for line in repr(one)[1:-1].splitlines()])
 
 
 def judge(
