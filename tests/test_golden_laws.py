@@ -37,7 +37,7 @@ def fitted(law, frame, response="loss", **options):
     """A fit without group effects, as the published ones are, whatever its verdict."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayescaleWarning)
-        return bs.fit(law, read_runs(frame, response=response), seed=0, chains=2, **{"group": "none", **options})
+        return bs.fit(law, read_runs(frame, response=response), seed=0, **{"group": "none", "chains": 2, **options})
 
 
 def inside(draws, value):
