@@ -1,4 +1,4 @@
-"""The commands about decisions: which runs to train, which recipe to scale up, what a target takes or a choice costs."""
+"""The commands about decisions: which runs to train, which recipe to scale up, what a target takes, what it costs."""
 
 from __future__ import annotations
 
