@@ -59,6 +59,8 @@ _PUBLIC = {
     "diagnostics": ("Diagnosis", "best_runs", "check", "doctor"),
     "inference": ("examined", "fit"),
     "batch": ("fit_many",),
+    "comparison": ("Comparison", "compare", "stack"),
+    "backtesting": ("Backtest", "backtest"),
     "auditing": (
         "Audit",
         "Ladders",
@@ -87,7 +89,9 @@ _PUBLIC = {
     ),
     "calibration": ("Calibration", "Simulated", "calibrate", "simulate"),
     "plots": (
+        "plot_backtest",
         "plot_calibration",
+        "plot_compare",
         "plot_fit",
         "plot_frontier",
         "plot_groups",
@@ -134,9 +138,11 @@ if TYPE_CHECKING:
         specifications,
         stability,
     )
+    from bayescale.backtesting import Backtest, backtest
     from bayescale.baseline import least_squares
     from bayescale.batch import fit_many
     from bayescale.calibration import Calibration, Simulated, calibrate, simulate
+    from bayescale.comparison import Comparison, compare, stack
     from bayescale.datasets import DATASETS, load_runs
     from bayescale.design import (
         Judgement,
@@ -193,7 +199,9 @@ if TYPE_CHECKING:
     from bayescale.model import Model, build_model
     from bayescale.noise import NOISES
     from bayescale.plots import (
+        plot_backtest,
         plot_calibration,
+        plot_compare,
         plot_fit,
         plot_frontier,
         plot_groups,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import PooledLaw, argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.noise import LINKS, NOISES
-from bayescale.posterior import Fit, finite, for_each_table, new_level, noise_scales, one_level
+from bayescale.posterior import Fit, finite, for_each_table, members_of, new_level, noise_scales, one_level
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, compute_of
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def forecast(
     import xarray as xr
 
     require_headline(fit, draws)
+    if parts := members_of(fit):
+        options = dict(N=N, D=D, C=C, inputs=inputs, levels=levels, prob=prob, seed=seed)
+        return _of_members(fit, parts, {**options, "draws": draws, "response": response, "far_ok": far_ok})
     fit, novel, levels, about = _chosen(fit, levels, seed)
     law = fit.law
     named = {r.name: r for r in law.responses}
@@ -223,6 +226,25 @@ def forecast(
     return Forecast(
         dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws)
     )
+
+
+def _of_members(fit: Fit, parts: Sequence[tuple[Fit, np.ndarray]], options: Mapping[str, Any]) -> Forecast:
+    """The forecast of a stack: every draw by the noise and groups of the fit that it comes from."""
+    import xarray as xr
+
+    made = [(forecast(part, **options), own) for part, own in parts]
+    first = made[0][0]
+    variables = {}
+    for kind in first.dataset.data_vars:
+        whole = np.empty((first.dataset.sizes["point"], *made[0][1].shape))
+        for one, own in made:
+            whole[:, own] = np.asarray(one.dataset[kind])[:, 0]
+        variables[str(kind)] = (("point", "chain", "draw"), whole)
+    posterior = fit.tree[options["draws"]].to_dataset()
+    coords = {"point": first.dataset["point"], "chain": posterior["chain"], "draw": posterior["draw"]}
+    notes = tuple(dict.fromkeys(n for one, _ in made for n in one.notes))
+    kind = fit.interval_kind(options["draws"])
+    return replace(first, dataset=xr.Dataset(variables, coords=coords), notes=notes, kind=kind)
 
 
 def _chosen(

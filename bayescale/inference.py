@@ -260,7 +260,7 @@ def fit_info(
         "runs": {
             "source": runs.source,
             "rows": runs.rows_read,
-            "used": len(runs),
+            "used": len(runs) - len(model.options.get("held_out", ())),
             "n_groups": {g.column: len(g.levels) for g in model.groupings},
             "sha256": runs.sha256,
             "assumptions": [*runs.assumptions, *(n.message for n in model.notes)],
@@ -347,6 +347,8 @@ def examined(fit: Fit, *, workers: int | None = None, progress: bool | Progress 
         return _all_examined(fit, workers, progress)
     if "log_likelihood" in fit.tree.children:
         return fit
+    if fit.info["options"].get("held_out"):
+        raise NotFittedFor("a fit with rows held out is not examined", remedy="Fit all the rows.")
     model = model_of(fit)
     sizes = fit.tree["posterior"].sizes
     flat = flat_draws(fit, model).reshape(sizes["chain"], sizes["draw"], -1)

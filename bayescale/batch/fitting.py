@@ -57,6 +57,7 @@ def fit_many(
     min_flops: str | None = None,
     pool: str | Mapping[str, Any] | None = None,
     references: Mapping[str, Any] | None = None,
+    held_out: Mapping[str, np.ndarray] | None = None,
     precision: str = "float64",
     workers: int | None = None,
     examine: bool = False,
@@ -85,6 +86,9 @@ def fit_many(
         A table's draws depend on the seed, its own numbers and the options: not on its name, nor on the other tables.
     noise, group, prob, flops, fix, tie, priors, min_flops, pool, references
         As in `fit`, the same for every table.
+    held_out
+        By table, which of its rows are held out: they belong to the design, but their responses are not looked at.
+        Folds of one table share one compilation.
     precision
         "float64", or "float32" for the first rung: faster on a GPU. A table whose noise is below 1e-3 is sampled again
         in double precision.
@@ -129,6 +133,8 @@ def fit_many(
     if precision not in PRECISIONS:
         raise LawError(f"precision {precision!r} is neither float64 nor float32", code="BS-U001")
     named = names_of(tables)
+    if held_out and examine:
+        raise LawError("tables with rows held out are not examined", code="BS-U001", remedy="Leave out examine.")
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
     options = dict(
         noise=noise,
@@ -144,7 +150,8 @@ def fit_many(
     with progress_bar(progress, f"{law.spec} on {len(named)} tables") as report:
         report(0.0, "reading")
         doctored = dict(flops=flops, fix=fix, tie=tuple(tie))
-        tasks, refused = _prepared(named, law, seed, doctored, options, (prob, tuple(flops), precision))
+        asked = (prob, tuple(flops), precision)
+        tasks, refused = _prepared(named, law, seed, doctored, options, asked, held_out or {})
         parts = kept.found(tasks, law) if kept else []
         if examine:
             parts = [examined(part, workers=workers, progress=_examining(report)) for part in parts]
@@ -154,7 +161,7 @@ def fit_many(
         blocks = [pending[k : k + size] for k in range(0, len(pending) or not parts, size)]
         given = dict(seed=seed, prob=prob, flops=tuple(flops), precision=precision, workers=workers, examine=examine)
         if client is not None:
-            made = _elsewhere(client, blocks, law, options, given)
+            made = _elsewhere(client, blocks, law, options, {**given, "held_out": held_out})
         else:
             made = (_here(block, law, given, noise, _share(report, len(tasks), done)) for block in blocks)
         for part in made:
@@ -234,12 +241,13 @@ def _prepared(
     doctor_options: Mapping[str, Any],
     options: Mapping[str, Any],
     asked: Sequence[Any],
+    held_out: Mapping[str, np.ndarray],
 ) -> tuple[list[Task], dict[str, str]]:
     """The tables that can be sampled, and why the others cannot; a fault of the law that no table escapes is raised."""
     tasks, refused, faults = [], {}, []
     for name, table in named.items():
         try:
-            tasks.append(prepare(name, table, law, seed, doctor_options, options, asked))
+            tasks.append(prepare(name, table, law, seed, doctor_options, options, asked, held_out.get(name)))
         except BayescaleError as error:
             refused[name] = str(error)
             faults += [error] if isinstance(error, LawError) else []

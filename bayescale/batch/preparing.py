@@ -51,17 +51,19 @@ def prepare(
     doctor_options: Mapping[str, Any],
     options: Mapping[str, Any],
     asked: Sequence[Any] = (),
+    held: np.ndarray | None = None,
 ) -> Task:
     """Read, examine and bind one table; raises `BayescaleError` for what makes it unfit.
 
-    `asked` is what else its result will depend on.
+    `asked` is what else its result will depend on; the responses of rows `held` out are not looked at.
 
     What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
     """
     runs = table if isinstance(table, Runs) else read_runs(table)
-    diagnosis = doctor(runs, law, noise=options["noise"], **doctor_options)
-    require_answerable(diagnosis, runs, propose=False)  # a search a table would outlast the batch
-    model = build_model(law, runs, **options)
+    kept = runs if held is None else runs.take(~np.asarray(held, bool))
+    diagnosis = doctor(kept, law, noise=options["noise"], **doctor_options)
+    require_answerable(diagnosis, kept, propose=False)  # a search a table would outlast the batch
+    model = build_model(law, runs, held=held, **options)
     padded = _with_padded_levels(model)
     key = _key(seed, padded)
     about = f"{key.tolist()} {list(asked)} {_version()}"

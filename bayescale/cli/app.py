@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayescale.cli import deciding, judging, kits, many
+from bayescale.cli import choosing, deciding, judging, kits, many
 from bayescale.cli.commands import Commands
 from bayescale.cli.options import (
     Best,
@@ -391,5 +391,6 @@ def forecast(
 
 judging.add_commands(app)
 kits.add_commands(app)
+choosing.add_commands(app)
 many.add_commands(app)
 deciding.add_commands(app)

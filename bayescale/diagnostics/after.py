@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayescale.errors import Finding
-from bayescale.posterior import Fit, convergence, flattened, for_each_table
+from bayescale.posterior import Fit, convergence, flattened, for_each_table, is_stack
 
 if TYPE_CHECKING:
     from bayescale.allocation import Allocation
@@ -29,8 +29,8 @@ def check(fit: Fit, allocation: Allocation | None = None) -> tuple[Finding, ...]
         >>> [f.status for f in bs.check(fit)]  # doctest: +SKIP
         ['pass', 'pass', 'pass', 'pass', 'pass']
     """
-    if "divergent" in fit.info["settings"] and allocation is None:
-        return fit.checks  # of a batch: made of all its draws, of which a part is kept
+    if is_stack(fit) or ("divergent" in fit.info["settings"] and allocation is None):
+        return fit.checks  # of a batch: made of all its draws, of which a part is kept; of a stack: of its fits'
     named = dict(flattened(fit.tree["posterior"].to_dataset()[[str(v) for v in fit.tree["headline"].data_vars]]))
     if allocation is not None:
         from bayescale.allocation import allocate_levels

@@ -325,7 +325,11 @@ class Prior:
 
     def distribution(self):
         """The NumPyro distribution itself."""
-        import numpyro
+        import warnings
+
+        with warnings.catch_warnings():  # in a notebook its progress bars ask for widgets, which are not needed
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            import numpyro
         import numpyro.distributions as dist
 
         del numpyro

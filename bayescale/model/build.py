@@ -84,16 +84,19 @@ def build_model(
     references: Mapping[str, Any] | None = None,
     min_flops: str | None = None,
     rows: int | None = None,
+    held: np.ndarray | None = None,
 ) -> Model:
     """Bind a law and a noise to a table of runs.
 
     `group`, `fix`, `tie` and `priors` are as in `fit`; `references` overrides the scales at which priors are judged
     (by default the geometric middle of the design, to one digit); `min_flops="auto"` lets rows below a cut in compute
-    lie off the law; `rows` pads to more rows than the table has.
+    lie off the law; `rows` pads to more rows than the table has. Rows where `held` is true are part of the design, with
+    the levels that they alone have, but their responses are not looked at: a prediction of them is a fair one.
 
     Raises `LawError` for names the law does not have or a law that takes no table, `RunsError` for missing columns.
     """
     law = find_law(law)
+    held = np.zeros(len(runs), bool) if held is None else np.asarray(held, bool)
     if law.kind != "model":
         raise LawError(
             f"law {law.name!r} is computed from another law's posterior",
@@ -142,11 +145,11 @@ def build_model(
         "inputs": {name: pad(v, count) for name, v in inputs.items()},
         "logs": {i.name: pad(np.log(inputs[i.name]), count) for i in law.inputs if i.centre == "ratio" and not i.dims},
         "references": {name: np.asarray(v, float) for name, v in refs.items()},
-        "responses": {r.name: _response_data(r, law, runs, count, seen) for r in law.responses},
+        "responses": {r.name: _response_data(r, law, runs, count, seen, held) for r in law.responses},
         "levels": {c: pad(np.asarray(index, np.int32), count) for c, (index, _) in levels.items()},
-        "effects": {i.site: _effects(i.grouping) for i in intercepts},
+        "effects": {i.site: _effects(i.grouping, held) for i in intercepts},
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
-        **_padded(observing_data(seen, runs, checkpoints), count),
+        **_padded(observing_data(seen, runs, checkpoints, held), count),
     }
     notes = (*notes, *notes_on(seen, law, runs))
     options = {
@@ -157,6 +160,8 @@ def build_model(
         "pool": law.pool if isinstance(law, PooledLaw) else None,
         "curve": checkpoints is not None and not groupings,
     }
+    if held.any():
+        options["held_out"] = [row for row, out in zip(runs.rows, held, strict=True) if out]
     data = with_information(structure, data)
     return Model(law, runs, noise, structure, refs, data, groupings, options, (*notes, *pooling_notes(law, runs)))
 
@@ -256,9 +261,13 @@ def _padded(tree: Mapping[str, Any], rows: int) -> dict[str, Any]:
     return {k: _padded(v, rows) if isinstance(v, Mapping) else pad(v, rows) for k, v in tree.items()}
 
 
-def _response_data(r: Response, law: Law, runs: Runs, count: int, seen: Observing) -> dict[str, np.ndarray]:
+def _response_data(
+    r: Response, law: Law, runs: Runs, count: int, seen: Observing, held: np.ndarray
+) -> dict[str, np.ndarray]:
     """The observed response on its link, its standard error there, and which rows observe it, padded."""
-    values, used = runs.values(r.source), observed_rows(r, law, runs)
+    values, used = runs.values(r.source), observed_rows(r, law, runs) & ~held
+    if not used.any():
+        raise RunsError(f"every row that observes {r.name} is held out", code="BS-R054", file=runs.source)
     inside = {
         "positive": values > 0,
         "real": np.isfinite(values),
@@ -337,9 +346,9 @@ def _anchor(law: Law, coordinates: Coordinates) -> Anchor | None:
     return None if bounded or tied or not prior.traceable else Anchor(slot.start, -1 if "-" in law.floor else 1, prior)
 
 
-def _effects(grouping: Grouping) -> dict[str, np.ndarray]:
+def _effects(grouping: Grouping, held: np.ndarray) -> dict[str, np.ndarray]:
     """What samplers know of a grouping's effects: rows a level, and estimates that a search for the mode fills in."""
-    counts = np.bincount(grouping.index, minlength=len(grouping.levels)).astype(float)
+    counts = np.bincount(grouping.index[~held], minlength=len(grouping.levels)).astype(float)
     return {"rows": counts, "estimate": np.zeros(len(counts))}
 
 

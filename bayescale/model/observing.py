@@ -205,13 +205,15 @@ def checkpoints_of(
     return index, place
 
 
-def observing_data(o: Observing, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
-    """The numbers behind `o` that belong to rows whatever the response, unpadded."""
+def observing_data(
+    o: Observing, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None, held: np.ndarray
+) -> dict[str, Any]:
+    """The numbers behind `o` that belong to rows whatever the response, unpadded; rows `held` out are no neighbours."""
     data: dict[str, Any] = {}
     if o.moved:
         data["input_error"] = {column: _relative_error(runs, column) for column, _ in o.moved}
     if checkpoints is not None and o.serial:
-        previous, gap = _neighbours(*checkpoints)
+        previous, gap = _neighbours(*checkpoints, held)
         data["serial"] = {"previous": previous, "gap": gap}
     if o.excess:
         log_flops = _log_flops(runs)
@@ -256,9 +258,10 @@ def _relative_error(runs: Runs, column: str) -> np.ndarray:
     return error
 
 
-def _neighbours(index: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every row the checkpoint of its run before it (itself for the first) and how far that is (-1)."""
+def _neighbours(index: np.ndarray, place: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For every row the seen checkpoint of its run before it (itself for the first) and how far that is (-1)."""
     order = np.lexsort((place, index))
+    order = order[~held[order]]
     previous, gap = np.arange(len(place), dtype=np.int32), np.full(len(place), -1.0)
     same = index[order[1:]] == index[order[:-1]]
     later, before = order[1:][same], order[:-1][same]

@@ -12,7 +12,7 @@ from bayescale.errors import NotFittedFor, nearest
 from bayescale.forecasting import forecast
 from bayescale.noise import LINKS, NOISES
 from bayescale.plots.draws import DRAWS, ends, thinned
-from bayescale.posterior import Fit, flattened, noise_scales
+from bayescale.posterior import Fit, flattened, noise_scales, require_one_model
 from bayescale.runs import Runs
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def _inputs(fit: Fit) -> dict[str, np.ndarray]:
 def _band(fit: Fit, runs: Runs, observed: np.ndarray, prob: float, seed: int) -> tuple[float, float]:
     """Where a run's distance from the curve should lie on the link scale, over the posterior of noise and spreads."""
     response, draws, rng = fit.law.responses[0], fit.draws("posterior"), np.random.default_rng([seed, 9])
+    require_one_model(fit)
     noise, repeats = NOISES[fit.noise], 8
     # Rows differ in their scale where it grows, and in their measurement error: the band is that of a typical one.
     scale = np.tile(np.median(noise_scales(fit, _inputs(fit)), axis=0), repeats)

@@ -22,6 +22,7 @@ from bayescale.posterior.many import (
     for_each_table,
     with_verdicts,
 )
+from bayescale.posterior.members import MEMBER, is_stack, members_of, require_one_model
 from bayescale.posterior.rebuilding import flat_draws, model_of, noise_scales
 from bayescale.posterior.replicating import replicate
 from bayescale.posterior.tree import (
@@ -38,6 +39,7 @@ from bayescale.posterior.tree import (
 __all__ = [
     "CERTIFIED",
     "FAILED",
+    "MEMBER",
     "POSITION",
     "SCHEMA",
     "UNCERTIFIED",
@@ -56,11 +58,13 @@ __all__ = [
     "flattened",
     "for_each_table",
     "headline_of",
+    "is_stack",
     "level_column",
     "level_log_likelihood",
     "levels_of",
     "load_fit",
     "make_tree",
+    "members_of",
     "model_of",
     "new_level",
     "noise_scales",
@@ -68,6 +72,7 @@ __all__ = [
     "prior_draws",
     "replicate",
     "reported_names",
+    "require_one_model",
     "summarise",
     "variable_dims",
     "with_verdicts",

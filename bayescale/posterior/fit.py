@@ -141,7 +141,8 @@ class Fit:
 
     def interval_kind(self, draws: str = "headline") -> str:
         """What intervals of a group of draws are called: credible, or adjusted where they were widened."""
-        widened = draws == "headline" and self.headline_source not in ("posterior", "stack", "none")
+        members = [m["headline_source"] for m in self.info.get("stack", {}).get("members", ()) if m["weight"] > 0]
+        widened = draws == "headline" and not {self.headline_source, *members} <= {"posterior", "stack", "none"}
         return "adjusted" if widened else "credible"
 
     @property

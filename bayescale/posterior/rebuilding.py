@@ -12,14 +12,19 @@ from bayescale.model import Model, build_model
 from bayescale.model.observing import Observing, growths_of
 from bayescale.noise import NOISES
 from bayescale.posterior.fit import Fit
+from bayescale.posterior.members import require_one_model
 
 
 def model_of(fit: Fit) -> Model:
-    """The model of a fit: its law bound to its own runs, with the noise, groups, options and references it had."""
-    options = fit.info["options"]
+    """The model of a fit: its law bound to its own runs, with the noise, groups, options and references it had.
+
+    Raises `NotFittedFor` (BS-F002) for a stack, which has several.
+    """
+    require_one_model(fit)
+    options, runs = fit.info["options"], fit.runs
     return build_model(
         fit.law,
-        fit.runs,
+        runs,
         noise=fit.noise,
         group=fit.grouped,
         fix=options["fix"],
@@ -27,6 +32,7 @@ def model_of(fit: Fit) -> Model:
         priors={name: parse_prior(text) for name, text in options.get("priors", {}).items()},
         references=fit.references,
         min_flops=options.get("min_flops"),
+        held=np.isin(runs.rows, options.get("held_out", ())),
     )
 
 

@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.comparison import later_runs
 from bayescale.errors import BayescaleWarning, LawError, NotFittedFor
 from bayescale.forecasting import forecast
 from bayescale.inference import fit as fit_law
 from bayescale.posterior import Fit
 from bayescale.runs import Runs, compute_of
-
-#: Runs are held out above this share of the largest compute, or the largest tenth of the runs if that is more.
-_TOP, _LEAST = 0.4, 0.1
-#: Not more of the runs than this are held out.
-_MOST = 0.4
 
 
 def held_out_runs(fit: Fit) -> dict[str, Any]:
@@ -37,10 +33,7 @@ def held_out_runs(fit: Fit) -> dict[str, Any]:
     several = len(fit.law.responses) > 1
     if several or fit.law.likelihood is not None or any(i.dims for i in fit.law.inputs):
         raise NotFittedFor("only laws of scalar inputs with one response are tried on held-out runs")
-    cut = min(_TOP * C.max(), float(np.quantile(C, 1 - _LEAST)))
-    out = C > cut * (1 + 1e-9)
-    if not 0 < out.sum() <= _MOST * len(C):
-        raise NotFittedFor("no cut of the compute leaves enough runs to fit and some to forecast")
+    cut, out = later_runs(C)
     kept = replace(runs, frame=runs.frame[~out])
     options, settings = fit.info["options"], fit.info["settings"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayescale.errors import FitError, NotFittedFor
-from bayescale.posterior import Fit
+from bayescale.posterior import Fit, require_one_model
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
 from bayescale.reporting.checklist import Item, checklist_items, checklist_table, require_items, share_filled
@@ -87,13 +87,14 @@ def report(
     `fit`.
 
     Raises `FitError` (BS-U002) when the folder exists and `force` is not given, or is not that of a report, and
-    `NotFittedFor` for a least-squares fit or (BS-U001) an unknown figure or item of the checklist.
+    `NotFittedFor` for a least-squares fit or a stack, or (BS-U001) an unknown figure or item of the checklist.
 
     Example:
         >>> bs.report(fit, "paper")  # doctest: +SKIP
     """
     if fit.info.get("method") == "least_squares":
         raise NotFittedFor("a least-squares fit has no posterior to report", remedy="Report a fit of `bayescale.fit`.")
+    require_one_model(fit)
     folder = Path(folder)
     if folder.exists() and not force:
         raise FitError(

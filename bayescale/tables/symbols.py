@@ -9,7 +9,7 @@ from bayescale.law import Parameter, PooledLaw
 from bayescale.model.observing import CUT, EXCESS, RANGE, growths_of
 from bayescale.narrowness.clusters import label_of
 from bayescale.noise import NOISES
-from bayescale.posterior import Fit
+from bayescale.posterior import Fit, members_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ def named(fit: Fit, name: str) -> Named:
     known = {p.name: p for p in (*fit.law.coordinates(), *fit.law.parameters)}
     noise: dict[str, Parameter] = {}
     if fit.law.likelihood is None:
-        shape, grows = NOISES[fit.noise].shape, NOISES[fit.noise].grows
-        growth = [g.parameter for g in growths_of(fit.law)] if grows else []
+        noises = [NOISES[m.noise] for m, _ in members_of(fit)] or [NOISES[fit.noise]]
+        shape = [p for n in noises for p in n.shape]
+        growth = [g.parameter for g in growths_of(fit.law)] if any(n.grows for n in noises) else []
         noise = {p.name: p for p in (*shape, *growth, RANGE, EXCESS, CUT)}
     symbol, unit, meaning = "", "", ""
     if root in known:
