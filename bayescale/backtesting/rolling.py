@@ -49,7 +49,8 @@ def backtest(
     Cuts lie along compute (or the law's own first input) between budgets, or between bands of runs, at most six;
     `cuts` names others. For every cut the law is refitted by `fit_many` with the responses above it held out: the
     design, its groups and the scales of priors are known, as they are to whoever plans runs. A forecast is of the run
-    itself: with the effects of its groups where runs below the cut share them, new ones where they do not, and noise.
+    itself: with the effects of its groups where runs below the cut share them, new ones where they do not, and noise
+    (where rows are checkpoints that err alike, as if the last one below the cut had not been seen).
     Beside it stands the usual least-squares fit to the same runs, with the spread of its residuals for an interval.
     `flops` is the budget at which the best size is asked for, by default ten times the largest run's.
 

@@ -38,7 +38,7 @@ class Contender:
         own = fit.info["options"]
         options = {
             "noise": fit.noise,
-            "group": list(fit.group) or "none",
+            "group": fit.grouped,
             "fix": own["fix"],
             "tie": [(first, second) for first, second in own["tie"]],
             "priors": dict(own.get("priors", {})),
