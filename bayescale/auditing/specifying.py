@@ -33,8 +33,9 @@ class Specifications:
 
     `table` has the columns noise, group, fitted (whether it is the fit's own), quantity, median, lower, upper, elpd
     (expected log predictive density of the response, row by row, by Pareto-smoothed leave-one-out given the effects of
-    groups: quick, but of a row whose group stays; `compare` leaves out whole groups), behind (how far below the best), error (of that), comparable, certified, and rough: the share of rows whose
-    Pareto k exceeds 0.7, where the density of a left-out row is not reliable, as with few rows an effect.
+    groups: quick, but the rest of the row's group stays, where `compare` leaves out whole groups), behind (how far
+    below the best), error (of that), comparable, certified, and rough: the share of rows whose Pareto k exceeds 0.7,
+    where the density of a left-out row is not reliable, as with few rows an effect.
     """
 
     table: pd.DataFrame
