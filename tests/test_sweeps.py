@@ -7,6 +7,7 @@ from worlds import TRUTH
 
 import bayescale as bs
 from bayescale.cli import run
+from bayescale.diagnostics.sweeps import design_cells
 
 
 def swept(spread, seed=0):
@@ -69,3 +70,11 @@ def test_settings_and_checkpoints_are_no_repeats(ladder_fit):
     assert all(f.code != "lack-of-fit" for f in ladder_fit.audit), "one run a design"
     fit = bs.fit("chinchilla", swept(0.01), group="none", draws=500)
     assert all(f.code != "lack-of-fit" for f in fit.audit), "runs of other learning rates are no repeats"
+
+
+def test_cells_of_a_law_whose_parameters_differ_by_a_synonym():
+    """Observational scaling names families, which a table keeps as recipes: text, and no number."""
+    columns = {"flops": [1e20, 1e20, 1e21, 1e21], "family": list("ABAB"), "benchmark": ["x"] * 4}
+    runs = bs.read_runs({**columns, "score": [0.2, 0.3, 0.4, 0.5]}, response="score")
+    assert "family" not in runs.columns and runs.has("recipe")
+    assert len({*design_cells(runs, bs.find_law("obs_scaling")).tolist()}) == 4

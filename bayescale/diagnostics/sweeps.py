@@ -27,7 +27,7 @@ SWEPT, BAD_SWEPT = 0.01, 0.03
 def settings_of(runs: Runs, law: Law) -> tuple[str, ...]:
     """Columns of training settings that vary in a table and are no input of the law."""
     inputs = {c for i in law.inputs for c in i.columns(runs.columns)}
-    levels = {p.over for p in (*law.parameters, *law.sampled) if p.over}
+    levels = {runs.resolve(p.over) for p in (*law.parameters, *law.sampled) if p.over}
     named = [c for c in runs.columns if _SETTING.search(c) and c not in inputs | levels]
     return tuple(c for c in named if len(set(runs.frame[c].tolist())) > 1)
 
@@ -35,7 +35,7 @@ def settings_of(runs: Runs, law: Law) -> tuple[str, ...]:
 def design_cells(runs: Runs, law: Law, more: Sequence[str] = ()) -> np.ndarray:
     """The cell of every row: rows of one cell share every input of the law, the recipe and the columns of `more`."""
     columns = [c for i in law.inputs for c in i.columns(runs.columns)]
-    columns += [p.over for p in (*law.parameters, *law.sampled) if p.over]
+    columns += [runs.resolve(p.over) for p in (*law.parameters, *law.sampled) if p.over]
     columns += [c for c in ("recipe", "response") if runs.has(c)]
     index = np.zeros(len(runs), int)
     for column in dict.fromkeys([*columns, *more]):
