@@ -365,7 +365,7 @@ def test_obs_scaling():
     benchmarks = ["arc_c", "hellaswag", "mmlu", "winograd", "xwinograd"]
     rows = frame.melt(["model", "family", "flops"], benchmarks, "benchmark", "score").dropna()
     fit = fitted("obs_scaling", rows.rename(columns={"model": "run"}), "score", chains=4, draws=500, warmup=500)
-    assert (fit.summary()["r_hat"] < 1.01).all()
+    assert (fit.summary()["r_hat"].dropna() < 1.01).all()  # the skill is in ARC-C's unit: its loading is 1
     draws, families = fit.draws("posterior"), [str(f) for f in np.asarray(fit.tree["posterior"]["level_family"])]
     assert (np.quantile(draws["beta"], 0.025, axis=0) > 0).all()
     assert np.quantile(draws["theta_centre"], 0.025) > 0.2 and np.quantile(draws["theta_spread"], 0.025) > 0.2
