@@ -110,4 +110,4 @@ def test_commands(world_fit, tmp_path, capsys):
         document = json.loads(capsys.readouterr().out)
         assert document["schema"] == f"bayescale.{arguments[0]}/1" and document["lines"]
     assert run(["regret", str(tmp_path), "--params", "2B", "--flops", "1e21"]) == 0
-    assert "of the compute were wasted" in capsys.readouterr().out
+    assert "of the compute was wasted" in capsys.readouterr().out

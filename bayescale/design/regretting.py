@@ -108,7 +108,7 @@ class Regret:
         share, wasted = (np.vectorize(_percent)(100 * self.interval(n)) for n in ("share", "wasted"))
         return [
             f"{short(N)} on {short(self.tokens[k])} tokens ({self.flops:.3g} FLOP) loses {share[0, k]} % of the "
-            f"best loss ({share[1, k]} to {share[2, k]} %), as if {wasted[0, k]} % of the compute were "
+            f"best loss ({self.prob:.0%}: {share[1, k]} to {share[2, k]} %), as if {wasted[0, k]} % of the compute was "
             f"wasted ({wasted[1, k]} to {wasted[2, k]} %); within {100 * NEAR_OPTIMAL:g} % of the best with "
             f"probability {self.near_optimal[k]:.2f}."
             for k, N in enumerate(self.params)
