@@ -42,7 +42,10 @@ def _log(x):
 
 
 def _exp(x):
-    return _numpy_of(x).exp(x)
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # a heavy tail may reach beyond the largest float: it is infinite
+        return _numpy_of(x).exp(x)
 
 
 def _logit(x):

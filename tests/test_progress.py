@@ -12,9 +12,10 @@ def test_the_time_left_of_steady_work_is_right_and_counts_down_between_reports()
     timer = Timer(lambda: now[0])
     timer.hear(0.0)
     assert timer.said() == ""
-    now[0] = 30.0  # compiling, not counted: the share is still 0 when the work begins
-    timer.hear(0.0)
-    for share in (0.1, 0.25, 0.5, 0.9):
+    now[0] = 50.0  # what came before the first share, compiling too, tells nothing of the rest
+    timer.hear(0.1)
+    assert timer.said() == ""
+    for share in (0.25, 0.5, 0.9):
         now[0] = 30 + 200 * share
         timer.hear(share)
         assert timer.left() == pytest.approx(200 * (1 - share))
@@ -35,9 +36,10 @@ def test_work_that_is_done_again_is_timed_anew():
     now[0] = 100.0
     timer.hear(0.0)
     assert timer.left() is None
-    now[0] = 130.0
     timer.hear(0.25)
-    assert timer.said() == "1:30 left"
+    now[0] = 130.0
+    timer.hear(0.5)
+    assert timer.said() == "1:00 left"
 
 
 def test_draws_of_the_warm_up_are_more_work():

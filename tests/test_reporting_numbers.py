@@ -155,13 +155,17 @@ def test_the_numbers_of_the_checklist_are_its_items(ladder_fit):
 
 
 def test_the_checklist_reads_columns_and_headers_and_makes_nothing_up():
-    bare = table_with({}, notes=["the loss was taken to be in nats/token (state another unit with --loss-unit)"])
+    assumed = "the loss was taken to be in nats/token (state another unit with --loss-unit)"
+    bare = table_with({}, notes=[assumed], renamed={"tokens": "D"})
     assert _evaluated_on(bare) is None and _domain(bare) is None
+    assert _domain(table_with({}, notes=[assumed, "tokens is not in the table: D = C/6N was used"])) is None
+    assert _domain(table_with({}, notes=[assumed])).endswith("in tokens: column tokens)")
     assert _described(bare, _columns_like(bare, checklist._DATA)) is None
     assert _evaluated_on(table_with({}, "val_loss")) is None, "a validation set without a name is not told"
     assert _evaluated_on(table_with({}, "loss_c4_val")) == "as the header says: loss_c4_val"
     assert "the training data" in _evaluated_on(table_with({}, "Train loss"))
-    assert _domain(table_with({})) == "models of sequences of tokens (loss in nats/token)"
+    stated = table_with({}, renamed={"tokens": "D"})
+    assert _domain(stated) == "models of sequences of tokens (loss in nats/token)"
     told = table_with({"dataset": ["c4", "c4", "pile", "pile"], "eval_set": "c4", "task": "translation"})
     assert _described(told, _columns_like(told, checklist._DATA)) == "Recorded in the table: dataset: c4, pile"
     assert _evaluated_on(told).endswith("eval_set: c4") and _domain(told).endswith("task: translation")

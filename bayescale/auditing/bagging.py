@@ -64,7 +64,7 @@ def bayesbag(
     group = [f"{g} drawn" if g == clusters.name == "params" else g for g in fit.group]
     tables = {f"bag {k}": _drawn(runs, clusters, rng, clusters.name in fit.group) for k in range(bags)}
     options = fit.info["options"]
-    with progress_bar(progress, f"BayesBag over {clusters.count} {labels_of(clusters.name)}") as report:
+    with progress_bar(progress, f"BayesBag over {clusters.count} {labels_of(clusters.name)}", steady=False) as report:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConverged)
             made = fit_many(

@@ -88,7 +88,7 @@ def specifications(
     groups = [fit.group, ()] if fit.group else [()]
     specs = [(noise, group) for group in groups for noise in NOISES]
     found: list[tuple[Fit, bool]] = []
-    with progress_bar(progress, "other models of the same runs") as report:
+    with progress_bar(progress, "other models of the same runs", steady=False) as report:
         for k, (noise, group) in enumerate(specs):
             report(k / len(specs), f"{noise}, groups {', '.join(group) or 'none'}")
             same = noise == fit.noise and group == fit.group

@@ -19,7 +19,7 @@ from bayescale.laws import find_law
 from bayescale.model import build_model, observed_rows, resolved_pool
 from bayescale.posterior import Fit, evaluate_draws, flat_draws, model_of, replicate
 from bayescale.runs import Runs
-from bayescale.sampling import Progress, progress_bar
+from bayescale.sampling import Progress, part_of, progress_bar
 
 #: At most so many origins, of which the first is fitted to this share of the runs and to so many more than parameters.
 ORIGINS, LEAST_SHARE, MORE_ROWS = 6, 0.3, 4
@@ -77,10 +77,8 @@ def backtest(
         raise NotFittedFor("the law has no input along which runs could be cut", code="BS-F002")
     held = _origins(runs, law, scale, cuts, len(model.structure.coordinates.names))
     contender = Contender(law, {**options, "references": model.references}, None, law.spec)
-    with progress_bar(progress, f"backtest of {law.spec} on {runs.source}") as report:
-        batch = refitted(
-            contender, runs, held, seed=seed, workers=workers, prob=prob, progress=lambda s, d: report(0.9 * s, d)
-        )
+    with progress_bar(progress, f"backtest of {law.spec} on {runs.source}", steady=False) as report:
+        batch = refitted(contender, runs, held, seed=seed, workers=workers, prob=prob, progress=part_of(report, 0, 0.9))
         found = scored(contender, batch, held, seed)
         certified = [n for n in held if n not in found.why or n in batch.certified]
         if not certified:

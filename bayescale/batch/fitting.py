@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.allocation import default_budgets
-from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, Failure, Outcome, climb
+from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, MANY, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
@@ -30,7 +30,7 @@ from bayescale.posterior import (
     with_verdicts,
 )
 from bayescale.runs import Runs
-from bayescale.sampling import Progress, Settings, progress_bar
+from bayescale.sampling import Progress, Settings, part_of, progress_bar
 from bayescale.verdicts import finding_lines
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ SCHEMA = "bayescale.batch/1"
 PRECISIONS = ("float64", "float32")
 #: What a table is certified by, where that differs from a single fit.
 BARS = {"ess": ESS, "divergent": DIVERGENT}
+#: The share of the time that sampling takes where intervals are examined too.
+_SAMPLING = 0.2
 
 
 def fit_many(
@@ -147,7 +149,7 @@ def fit_many(
     )
     kept = Store(store) if store is not None else None
     interrupted = False
-    with progress_bar(progress, f"{law.spec} on {len(named)} tables") as report:
+    with progress_bar(progress, f"{law.spec} on {len(named)} tables", steady=len(named) >= MANY) as report:
         report(0.0, "reading")
         doctored = dict(flops=flops, fix=fix, tie=tuple(tie))
         asked = (prob, tuple(flops), precision)
@@ -163,7 +165,11 @@ def fit_many(
         if client is not None:
             made = _elsewhere(client, blocks, law, options, {**given, "held_out": held_out})
         else:
-            made = (_here(block, law, given, noise, _share(report, len(tasks), done)) for block in blocks)
+            count = max(1, len(tasks))
+            made = (
+                _here(block, law, given, noise, part_of(report, len(done) / count, (len(done) + len(block)) / count))
+                for block in blocks
+            )
         for part in made:
             parts.append(part)
             done.update(part.names)
@@ -192,12 +198,14 @@ def fit_many(
 def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str, report: Progress) -> Batch:
     """A part of the batch, sampled in this process."""
     budgets = {t.name: given["flops"] or default_budgets(t.model.runs) for t in block}
-    outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], report)
+    sampling = _SAMPLING if given["examine"] else 1.0
+    heard = part_of(report, 0, sampling)
+    outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], heard)
     status = _status([t.name for t in block], outcomes, spent, failures)
     part = assemble(law, block, outcomes, status, seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
     if given["examine"] and not interrupted:
         try:
-            part = examined(part, workers=given["workers"], progress=lambda share, doing: report(len(block), doing))
+            part = examined(part, workers=given["workers"], progress=part_of(report, sampling, 1))
         except KeyboardInterrupt:  # what was sampled is kept
             interrupted = True
     return replace(part, info={**part.info, "interrupted": interrupted})
@@ -227,11 +235,6 @@ def _fitted(law: str | Law, tables: Mapping[str, Runs], options: Mapping[str, An
 def _examining(report: Progress) -> Progress:
     """Progress of what a store held and had not been examined: it is no share of what is left to sample."""
     return lambda share, doing: report(0.0, f"{doing} ({share:.0%})")
-
-
-def _share(report: Progress, total: int, done: set[str]) -> Progress:
-    """Progress of the whole from that of a block of the tables that are left."""
-    return lambda count, doing: report(min(1.0, (len(done) + count) / max(1, total)), doing)
 
 
 def _prepared(
@@ -270,19 +273,16 @@ def _sampled(
     outcomes: dict[str, Outcome] = {}
     failures: dict[str, str] = {}
     spent: dict[str, tuple[float, int]] = {}
-    done = 0
     report(0.0, "compiling")
 
-    def hear(outcome: Outcome | Failure, final: bool) -> None:
-        nonlocal done
-        done += final
+    def hear(outcome: Outcome | Failure, share: float) -> None:
         if isinstance(outcome, Failure):
             failures[outcome.task.name] = outcome.sentence
             return
         seconds, gradients = spent.get(outcome.task.name, (0.0, 0))
         spent[outcome.task.name] = (seconds + outcome.seconds, gradients + outcome.gradients)
         outcomes[outcome.task.name] = outcome  # kept though not certified, should nothing better come
-        report(done, f"sampling ({outcome.rung})")
+        report(share, f"sampling ({outcome.rung})")
 
     interrupted = False
     try:

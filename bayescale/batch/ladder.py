@@ -38,19 +38,22 @@ class Rung:
     """One step of the ladder: how to sample, and how many times over with other random numbers, all draws pooled.
 
     Tables of few rows are sampled by `few`: their posteriors reach walls, where a floor is zero, and their gradients
-    are cheap.
+    are cheap. `work` is about how many times as dear as the first rung a table is.
     """
 
     name: str
     plan: Plan | Settings
     few: Plan | None = None
     repeats: int = 1
+    work: float = 1.0
 
     def plan_for(self, task: Task) -> Plan | Settings:
         """How a table is sampled at this rung."""
         return self.few if self.few is not None and len(task.model.runs) < FEW else self.plan
 
 
+#: Of fewer tables the last ones, which need programs of their own, take as long as the rest: no time left is told.
+MANY = 1000
 #: Fewer rows than this are few.
 FEW = 100
 _FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.92, longest=12)
@@ -59,10 +62,10 @@ _CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.97, longest=1
 #: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
 RUNGS = (
     Rung("ensemble 1", _FIRST, _CAREFUL),
-    Rung("ensemble 1 × 2", _FIRST, _CAREFUL, repeats=2),
-    Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 100, 50), draws=800, target=0.95, longest=32)),
-    Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 200, 50), draws=1600, target=0.98, longest=64)),
-    Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99)),
+    Rung("ensemble 1 × 2", _FIRST, _CAREFUL, repeats=2, work=2.0),
+    Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 100, 50), draws=800, target=0.95, longest=32), work=10.0),
+    Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 200, 50), draws=1600, target=0.98, longest=64), work=50.0),
+    Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99), work=50.0),
 )
 
 #: Tables that one call of a compiled program takes where it runs on an accelerator; on CPUs every thread takes one.
@@ -107,27 +110,35 @@ def climb(
     budgets: Mapping[str, Sequence[float]],
     precision: str,
     workers: int | None,
-    report: Callable[[Outcome | Failure, bool], None],
+    report: Callable[[Outcome | Failure, float], None],
 ) -> Iterator[Outcome]:
     """The outcome of every table, as it is reached; those not certified go up, the last rung's are final.
 
     A table that could not be sampled at any rung has none.
 
-    `report` hears of each attempt and whether it was the table's last.
+    `report` hears of each attempt, and what share of the work is done by then.
     """
     pending = list(tasks)
     steps = [(rung, "float64") for rung in RUNGS]
     if precision == "float32":
         steps.insert(0, (RUNGS[0], "float32"))
+    done = share = 0.0
     for k, (rung, kind) in enumerate(steps):
         failed: list[Task] = []
+        tried = 0
         for outcomes in _run(pending, rung, kind, budgets, workers):
             for outcome in outcomes:
                 final = outcome.certified or k == len(steps) - 1
-                report(outcome, final)
                 if not final:
                     failed.append(outcome.task)
-                elif isinstance(outcome, Outcome):
+                tried += 1
+                done += rung.work
+                # Of the tables that are left, as many will go up one rung as did so far; what comes then is not known.
+                above = steps[k + 1][0].work * len(failed) / tried if failed else 0.0
+                left = rung.work * (len(pending) - tried) + above * len(pending)
+                share = max(share, done / (done + left))
+                report(outcome, share)
+                if final and isinstance(outcome, Outcome):
                     yield outcome
         pending = failed
 

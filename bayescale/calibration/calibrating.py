@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.allocation import largest_compute
-from bayescale.batch.ladder import by_level, climb
+from bayescale.batch.ladder import MANY, by_level, climb
 from bayescale.batch.preparing import prepare
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
@@ -177,14 +177,14 @@ def calibrate(
     certified: dict[str, bool] = {}
     positions = {name: k for k, name in enumerate(tables)}
     rng = np.random.default_rng([seed, 4])
-    with progress_bar(progress, f"calibrating {law.spec}") as report:
+    with progress_bar(progress, f"calibrating {law.spec}", steady=len(tables) >= MANY) as report:
         tasks = [prepare(name, table, law, seed, {}, options) for name, table in tables.items()]
         for outcome in climb(
             tasks,
             budgets={name: (budget,) for name in tables},
             precision="float64",
             workers=workers,
-            report=lambda outcome, final: None,
+            report=lambda outcome, share: report(share, f"fitting simulated tables ({outcome.rung})"),
         ):
             name = outcome.task.name
             position = positions[name]
@@ -197,7 +197,6 @@ def calibrate(
             ranked = [q for q in drawn if np.ptp(drawn[q]) > 0 and np.isfinite([true[q], *drawn[q]]).all()]
             ranks[name] = {q: _rank(true[q], drawn[q], rng) for q in ranked}
             certified[name] = outcome.certified
-            report(len(ranks) / len(tables), "fitting simulated tables")
     frame = pd.DataFrame.from_dict(ranks, orient="index").reindex(list(tables))
     whole = frame.dropna(axis=1)
     rows = len(next(iter(tables.values())))

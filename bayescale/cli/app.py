@@ -225,6 +225,8 @@ def _detail_lines(result) -> list[str]:
 
 
 def _next_steps(result, out: str | None, details: bool) -> list[str]:
+    if result.headline_source == "none":
+        return [f"Next: bayescale audit {out} shows why" if out else "Next: --details shows every parameter and check"]
     if out is not None:
         budgets = result.info["budgets"]
         again = f"bayescale allocate {out} --flops {10 * budgets[-1]:.3g}" if budgets else f"bayescale forecast {out}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from bayescale.laws import find_law
 from bayescale.model import build_model, observed_rows, resolved_pool
 from bayescale.posterior import Fit, one_level
 from bayescale.runs import Runs
-from bayescale.sampling import Progress, progress_bar
+from bayescale.sampling import Progress, part_of, progress_bar
 
 #: What models are asked about lies this many times beyond the largest run.
 TIMES = 10.0
@@ -87,7 +87,8 @@ def compare(
             notes.append(f"no score of later runs: {error.message}")
     parts = held | ({LATER: later} if later is not None else {})
     results = []
-    with progress_bar(progress, f"comparing {len(contenders)} models of {runs.source}") as report:
+    title = f"comparing {len(contenders)} models of {runs.source}"
+    with progress_bar(progress, title, steady=False) as report:
         for k, c in enumerate(contenders):
             batch = refitted(
                 c, runs, parts, seed=seed, workers=workers, prob=prob, progress=_part(report, k, contenders)
@@ -97,9 +98,10 @@ def compare(
     return _compared(runs, contenders, results, folds, held, later, where, scale, notes, prob, flops)
 
 
-def _part(report: Progress, k: int, contenders: Sequence[Contender]) -> Callable[[float, str], None]:
+def _part(report: Progress, k: int, contenders: Sequence[Contender]) -> Progress:
     count, name = len(contenders), contenders[k].name
-    return lambda share, doing: report((k + share) / count, f"{name}: {doing}")
+    part = part_of(report, k / count, (k + 1) / count)
+    return lambda share, doing: part(share, f"{name}: {doing}")
 
 
 def _contenders(

@@ -242,9 +242,13 @@ def _evaluated_on(fit: Fit) -> str | None:
 
 
 def _domain(fit: Fit) -> str | None:
-    """What is modelled, where a column says so or the unit of the loss was stated, not assumed."""
+    """What is modelled, where a column says so, the data are counted in tokens or the unit of the loss was stated."""
     if told := _described(fit, _columns_like(fit, _DOMAIN)):
         return told
+    counted = _headers(fit).get("tokens", "tokens")
+    derived = any(a.startswith("tokens is not in the table") for a in fit.info["runs"]["assumptions"])
+    if fit.runs.has("tokens") and not derived and "token" in counted.lower():
+        return f"models of sequences of tokens (the table counts its data in tokens: column {counted})"
     response, unit = fit.law.responses[0], fit.info["loss_unit"]
     assumed = any("--loss-unit" in a for a in fit.info["runs"]["assumptions"])  # a note that offers the flag
     if response.name != "loss" or assumed or "/" not in unit:

@@ -27,8 +27,18 @@ from bayescale.tables import runs_table
 
 #: Tables that stand in the appendix.
 _APPENDIX = ("medians", "priors", "checks", "checklist")
-#: About how long each stage takes, as shares, for the bar.
-_STAGES = ("allocations", "approaches 1, 2 and 3", "refit without the largest runs")
+#: About how many seconds each stage takes, for the bar; a figure that is not named takes two.
+_WORK = {
+    "allocations": 1.0,
+    "approaches 1, 2 and 3": 5.0,
+    "refit without the largest runs": 6.0,
+    **{f"figure {drawn.name}": 2.0 for drawn, _ in FIGURES},
+    "figure isoflop": 3.0,
+    "figure pairs": 3.0,
+    "figure prior_posterior": 3.5,
+    "figure held_out": 0.5,
+    "text": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -139,8 +149,7 @@ def _put_in_place(part: Path, folder: Path) -> None:
 
 def _teller(tell: Progress) -> Callable[[str], None]:
     """Turns names of stages into a share of the work done."""
-    stages = [*_STAGES, *(f"figure {drawn.name}" for drawn, _ in FIGURES), "text"]
-    weights = [4 if s in _STAGES else 1 for s in stages]
+    stages, weights = [*_WORK], [*_WORK.values()]
 
     def told(doing: str) -> None:
         k = stages.index(doing) if doing in stages else len(stages)

@@ -2,7 +2,7 @@
 
 from bayescale.sampling.engine import SAMPLERS, Draws, Progress, Sampler, Settings, longer, sampler_named
 from bayescale.sampling.nuts import Kernel
-from bayescale.sampling.progress import progress_bar
+from bayescale.sampling.progress import part_of, progress_bar
 from bayescale.sampling.start import Start, find_start
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Start",
     "find_start",
     "longer",
+    "part_of",
     "progress_bar",
     "sampler_named",
 ]

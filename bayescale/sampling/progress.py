@@ -19,10 +19,11 @@ def wanted() -> bool:
 
 
 @contextmanager
-def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progress]:
+def progress_bar(progress: bool | Progress | None, title: str, *, steady: bool = True) -> Iterator[Progress]:
     """A reporter of progress: the caller's own, a bar with the time left, or one that is silent.
 
-    The time left is that of the work whose share is reported, and begins anew where the share goes back to 0.
+    The time left is that of the work whose share is reported, and begins anew where the share goes back to 0. None is
+    told of work that is not `steady`: whose parts compile programs of their own, or take longer than one another.
     """
     if callable(progress):
         yield progress
@@ -40,7 +41,7 @@ def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progr
         """What the timer says, asked at every refresh: it counts down between two reports."""
 
         def render(self, task: Task) -> Text:
-            return Text(timer.said(), style="progress.remaining")
+            return Text(timer.said() if steady else "", style="progress.remaining")
 
     columns = (
         TextColumn("{task.description}"),
@@ -57,6 +58,11 @@ def progress_bar(progress: bool | Progress | None, title: str) -> Iterator[Progr
             bar.update(task, completed=share, description=f"{title}: {doing}")
 
         yield report
+
+
+def part_of(report: Progress, begin: float, end: float) -> Progress:
+    """A reporter of a part of the work, that from share `begin` to share `end` of the whole."""
+    return lambda share, doing: report(begin + (end - begin) * share, doing)
 
 
 class Waiting:
@@ -133,19 +139,23 @@ def aside() -> Iterator[None]:
 
 
 class Timer:
-    """The time that is left of a piece of work, from the share of it that is done."""
+    """The time that is left of a piece of work, from the share of it that is done.
+
+    The clock starts at the first share above 0: until then programs compile and tables are read.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
-        self.began, self.share, self.end = clock(), 0.0, None
+        self.first, self.share, self.end = (0.0, 0.0), 0.0, None
 
     def hear(self, share: float) -> None:
-        """Take note of a share: at 0 the work begins, and what is done by then is not counted."""
+        """Take note of a share: at 0, or where it falls, the work begins anew."""
         now = self.clock()
-        if share < self.share or share <= 0:
-            self.began = now
+        if share <= 0 or self.share <= 0 or share < self.share:
+            self.first, self.end = (now, share), None
         elif share > self.share:
-            self.end = now + (now - self.began) * (1 - share) / share
+            began, done = self.first
+            self.end = now + (now - began) * (1 - share) / (share - done)
         self.share = share
 
     def left(self) -> float | None:

@@ -106,7 +106,7 @@ def outcomes(cell: str, seeds: Iterable[int], noise: str, group: str | list[str]
         runs, truths[str(seed)] = simulate(design(int(rows)), truth, rng)
         tasks.append(prepare(str(seed), runs, find_law("chinchilla"), seed, {}, options))
     budgets = {t.name: () for t in tasks}
-    for found in climb(tasks, budgets=budgets, precision="float64", workers=None, report=lambda outcome, final: None):
+    for found in climb(tasks, budgets=budgets, precision="float64", workers=None, report=lambda outcome, share: None):
         yield found, truths[found.task.name]
 
 
