@@ -18,12 +18,10 @@ from bayescale.law import PooledLaw, call
 from bayescale.model import Model, available_cores, compiled
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
-from bayescale.sampling.ensemble import Plan, ensemble_program
+from bayescale.sampling.ensemble import CHAINS, DRAWS, Plan, ensemble_program
 
 logger = logging.getLogger("bayescale")
 
-#: What is kept of every table, whatever it took: this many chains and draws.
-CHAINS, DRAWS = 4, 400
 #: A table is certified with this many effective draws of every number, in the bulk and in the tails.
 ESS = 400
 #: And with this share of divergent transitions: where a floor or a spread may be zero, single steps beyond the wall
@@ -52,19 +50,22 @@ class Rung:
         return self.few if self.few is not None and len(task.model.runs) < FEW else self.plan
 
 
+#: Numbers of the random draws that a rung may take, so that no two rungs share one.
+SALT = 64
 #: Of fewer tables the last ones, which need programs of their own, take as long as the rest: no time left is told.
 MANY = 1000
 #: Fewer rows than this are few.
 FEW = 100
-_FIRST = Plan(chains=4, phases=(30, 40, 20), draws=400, target=0.92, longest=12)
-_CAREFUL = Plan(chains=4, phases=(40, 60, 30), draws=400, target=0.97, longest=16)
-#: The first rung is what most tables need, the second is two of it, with the same program: chains that were only too
-#: short. Then come smaller steps and longer trajectories, each about five times dearer; at last NUTS, table by table.
+_FIRST = Plan(phases=(30, 40, 0, 20), target=0.92, longest=12)
+_CAREFUL = Plan(phases=(40, 60, 0, 30), target=0.97, longest=16)
+#: The first rung is what most tables need, the second is two of it: chains that were only too short. Then come longer
+#: adaptation, smaller steps and longer trajectories, each about five times dearer. All are one program. At last NUTS,
+#: table by table.
 RUNGS = (
     Rung("ensemble 1", _FIRST, _CAREFUL),
     Rung("ensemble 1 × 2", _FIRST, _CAREFUL, repeats=2, work=2.0),
-    Rung("ensemble 2", Plan(chains=8, phases=(60, 100, 100, 50), draws=800, target=0.95, longest=32), work=10.0),
-    Rung("ensemble 3", Plan(chains=16, phases=(100, 150, 200, 50), draws=1600, target=0.98, longest=64), work=50.0),
+    Rung("ensemble 2", Plan(phases=(60, 100, 100, 50), target=0.95, longest=32), repeats=4, work=10.0),
+    Rung("ensemble 3", Plan(phases=(100, 150, 200, 50), target=0.98, longest=64), repeats=16, work=50.0),
     Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99), work=50.0),
 )
 
@@ -178,7 +179,7 @@ def _run(
         plan = rung.plan_for(chunk[0])
         if isinstance(plan, Settings):
             return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
-        repeats = range(1, 1 + rung.repeats) if rung.repeats > 1 else (0,)
+        repeats = SALT * RUNGS.index(rung) + np.arange(rung.repeats)
         parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in repeats]
         drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
@@ -210,12 +211,12 @@ def _next(queue: Iterator[tuple[int, Sequence[Task]]]) -> list[tuple[int, Sequen
 def _by_ensemble(
     chunk: Sequence[Task], plan: Plan, precision: str, lanes: int, repeat: int = 0
 ) -> list[dict[str, Any]]:
-    """The ensemble's draws for tables of one shape; `repeat` numbers what is drawn once more."""
+    """The ensemble's draws for tables of one shape; another `repeat` draws others."""
     import jax
 
     structure = chunk[0].padded.structure
-    program: Callable[..., Any] = ensemble_program(structure, plan)
-    arguments = [(t.padded.data, t.key + np.uint32(repeat)) for t in chunk]
+    program: Callable[..., Any] = ensemble_program(structure)
+    arguments = [(t.padded.data, plan.numbers(), t.key + np.uint32(repeat)) for t in chunk]
     with jax.enable_x64(precision == "float64"):
         if lanes == 1:
             (given,) = arguments
@@ -225,7 +226,7 @@ def _by_ensemble(
         if precision == "float32":
             given = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, given)
         device = jax.config.jax_default_device  # a program is compiled for one
-        key = ("ensemble", plan, lanes, precision, structure.key, device and device.id)
+        key = ("ensemble", lanes, precision, structure.key, device and device.id)
         found = jax.tree.map(np.asarray, compiled(key, program, *given)(*given))
     if lanes == 1:
         return [found]

@@ -34,43 +34,54 @@ FEW_COORDINATES = 16
 DIVERGENCE = 1000.0
 
 
+#: Every ensemble has as many chains, and draws of each.
+CHAINS, DRAWS = 4, 400
+#: And room for as many iterations before the first draw, in phases of at most so many.
+WARMUP, PHASE = 500, 200
+#: Iterations whose random numbers are drawn at once; a divisor of all there is room for.
+BLOCK = 100
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How an ensemble samples: chains, iterations of every phase of adaptation, draws a chain, and care.
+    """How an ensemble samples: iterations of the four phases of adaptation, some of which may be 0, and care.
 
-    `target` is the acceptance that the step size is adapted to; `longest` the most gradients of a trajectory.
+    `target` is the acceptance that the step size is adapted to; `longest` the most gradients of a trajectory. A plan is
+    an argument of the compiled program: another one costs no compilation.
     """
 
-    chains: int
-    phases: tuple[int, ...]
-    draws: int
+    phases: tuple[int, int, int, int]
     target: float
     longest: int
 
-    @property
-    def warmup(self) -> int:
-        """Iterations before the first draw."""
-        return sum(self.phases)
+    def __post_init__(self) -> None:
+        if sum(self.phases) > WARMUP or max(self.phases) > PHASE:
+            raise ValueError(f"there is room for {WARMUP} iterations, {PHASE} a phase: {self.phases}")
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """The plan as the program takes it: iterations at which phases end, target and longest."""
+        ends = np.cumsum(self.phases).astype(np.int32)
+        return {"ends": ends, "target": np.asarray(self.target), "longest": np.asarray(self.longest, np.int32)}
 
 
-def ensemble_program(structure: Structure, plan: Plan) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:
-    """The function `(data, key) -> draws` of a structure, to be compiled, or mapped over tables and compiled.
+def ensemble_program(structure: Structure) -> Callable[..., dict[str, Any]]:
+    """The function `(data, plan, key) -> draws` of a structure, to be compiled, or mapped over tables and compiled.
 
-    `data` is a model's, `key` two 32-bit numbers. The result holds `flat`, the flat vectors (chains, draws,
-    dimension); `values`, every parameter and derived quantity of every draw by name; ArviZ's statistics (energy,
-    acceptance_rate, step_size, n_steps, diverging), each (chains, draws); `potentials` at the modes that were found,
-    best first; and `gradients`, how many were computed.
+    `data` is a model's, `plan` the numbers of a `Plan`, `key` two 32-bit numbers. The result holds `flat`, the flat
+    vectors (chains, draws, dimension); `values`, every parameter and derived quantity of every draw by name; ArviZ's
+    statistics (energy, acceptance_rate, step_size, n_steps, diverging), each (chains, draws); `potentials` at the modes
+    that were found, best first; and `gradients`, how many were computed.
     """
 
-    def run(data: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    def run(data: Mapping[str, Any], plan: Mapping[str, Any], key: Any) -> dict[str, Any]:
         import jax
 
         searching, moving = jax.random.split(jax.random.wrap_key_data(key))
-        data, start, scale, potentials, searched = _start(structure, plan, data, searching)
+        data, start, scale, potentials, searched = _start(structure, data, searching)
         found = _sample(structure, plan, data, start, scale, moving)
         flat = jax.vmap(jax.vmap(lambda x: structure.from_sampler(x, data)[0]))(found.pop("x"))
         values = jax.vmap(jax.vmap(lambda f: _values(structure, f, data)))(flat)
-        gradients = searched + found["n_steps"].sum() + found.pop("warmup_steps") * plan.chains
+        gradients = searched + found["n_steps"].sum() + found.pop("warmup_steps") * CHAINS
         return {"flat": flat, "values": values, "potentials": potentials, "gradients": gradients, **found}
 
     return run
@@ -96,7 +107,7 @@ def _potential(structure: Structure, data: Mapping[str, Any], smooth: bool) -> C
     return jax.vmap(one)
 
 
-def _start(structure: Structure, plan: Plan, data: Mapping[str, Any], key: Any) -> tuple[Any, ...]:
+def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any, ...]:
     """Modes, and where every chain begins: `(data, x, scale, potentials, gradients)`.
 
     As for a single fit, the law is searched first without effects of groups, then the effects with their spreads held,
@@ -145,8 +156,8 @@ def _start(structure: Structure, plan: Plan, data: Mapping[str, Any], key: Any) 
     distance = jnp.abs(((x - best) @ vectors) / widths).max(axis=1)
     another = (values < values.min() + MODE_DEPTH) & (distance > 3)
     order = jnp.argsort(jnp.where(another, values, jnp.inf))
-    noise = jax.random.normal(third, (plan.chains, n)) @ scale.T
-    rank = jnp.minimum(jnp.arange(plan.chains) - 1, len(x) - 1)
+    noise = jax.random.normal(third, (CHAINS, n)) @ scale.T
+    rank = jnp.minimum(jnp.arange(CHAINS) - 1, len(x) - 1)
     elsewhere = (rank >= 0) & another[order[rank]]
     begin = jnp.where(elsewhere[:, None], x[order[rank]] + 0.1 * noise, best + 1.2 * noise)
     return data, begin, scale, jnp.sort(values), gradients + 2 * n
@@ -231,7 +242,9 @@ def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> 
     return x, value, count * points
 
 
-def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, scale: Any, key: Any) -> dict[str, Any]:
+def _sample(
+    structure: Structure, plan: Mapping[str, Any], data: Mapping[str, Any], x: Any, scale: Any, key: Any
+) -> dict[str, Any]:
     """Adaptation and draws. All chains share a metric and a step size, learnt from all of them.
 
     The metric is learnt anew at the end of every phase but the last, which fits the step size to it.
@@ -242,14 +255,14 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
     import jax.numpy as jnp
 
     chains, n = x.shape
-    total, dtype = plan.warmup + plan.draws, x.dtype
+    room, dtype = WARMUP + DRAWS, x.dtype
+    ends, warmup = plan["ends"], plan["ends"][-1]
     potential = _potential(structure, data, smooth=False)
-    ends = np.cumsum(plan.phases)
     # Random numbers are drawn at once: one by one they would cost as much as the gradients.
     keys = jax.random.split(key, 4)
-    lengths = TRAJECTORY * jax.random.uniform(keys[1], (total,), dtype, 0.5, 1.5)
-    jitter = jax.random.uniform(keys[2], (total, chains, 1), dtype, 0.8, 1.2)
-    log_uniform = jnp.log(jax.random.uniform(keys[3], (total, chains), dtype))
+    lengths = TRAJECTORY * jax.random.uniform(keys[1], (room,), dtype, 0.5, 1.5)
+    jitter = jax.random.uniform(keys[2], (room, chains, 1), dtype, 0.8, 1.2)
+    log_uniform = jnp.log(jax.random.uniform(keys[3], (room, chains), dtype))
 
     def leap(state):
         left, x, p, value, slope, scale, step = state
@@ -261,7 +274,7 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
     def transition(i, state):
         x, value, slope, scale, step_size, adaptation, store = state
         p = store["x"][i]
-        steps = 2 * jnp.clip(jnp.round(lengths[i] / step_size), 1, plan.longest // 2).astype(np.int32)
+        steps = 2 * jnp.clip(jnp.round(lengths[i] / step_size), 1, plan["longest"] // 2).astype(np.int32)
         steps = jnp.where(i == 0, 0, steps)  # the first pass only finds the potential at the start
         step = step_size * jitter[i]
         step = jnp.where(i == 0, 0.0, step)
@@ -286,18 +299,30 @@ def _sample(structure: Structure, plan: Plan, data: Mapping[str, Any], x: Any, s
         store = {name: store[name].at[i].set(row[name]) for name in store}
         step_size, adaptation = _adapted_step(i, plan, step_size, acceptance.mean(), adaptation)
         scale = jax.lax.cond(
-            jnp.isin(i + 1, ends[:-1]), lambda: _adapted_scale(i + 1, plan, store["x"], scale), lambda: scale
+            jnp.isin(i + 1, ends[:-1]), lambda: _adapted_scale(i + 1, ends, store["x"], scale), lambda: scale
         )
         return x, value, slope, scale, step_size, adaptation, store
 
-    store = {n: jnp.zeros((total, chains), dtype) for n in ("energy", "acceptance_rate", "step_size")}
-    store["x"] = jax.random.normal(keys[0], (total, chains, n), dtype)  # the momenta, until positions take their place
-    store |= {"n_steps": jnp.zeros((total, chains), np.int32), "diverging": jnp.zeros((total, chains), bool)}
+    store = {n: jnp.zeros((room, chains), dtype) for n in ("energy", "acceptance_rate", "step_size")}
+    store["x"] = _momenta(keys[0], warmup + DRAWS, jnp.zeros((room, chains, n), dtype))  # positions will replace them
+    store |= {"n_steps": jnp.zeros((room, chains), np.int32), "diverging": jnp.zeros((room, chains), bool)}
     begin = jnp.asarray(0.5, dtype)
     state = (x, jnp.full(chains, FAR, dtype), jnp.zeros_like(x), scale, begin, (begin, begin, 0.0 * begin), store)
-    store = jax.lax.fori_loop(0, total, transition, state)[-1]
-    drawn = {name: jnp.swapaxes(v[plan.warmup :], 0, 1) for name, v in store.items()}
-    return {**drawn, "warmup_steps": store["n_steps"][: plan.warmup, 0].sum()}
+    store = jax.lax.fori_loop(0, warmup + DRAWS, transition, state)[-1]
+    drawn = {n: jnp.swapaxes(jax.lax.dynamic_slice_in_dim(v, warmup, DRAWS), 0, 1) for n, v in store.items()}
+    warming = jnp.arange(room) < warmup
+    return {**drawn, "warmup_steps": (store["n_steps"][:, 0] * warming).sum()}
+
+
+def _momenta(key: Any, count: Any, room: Any) -> Any:
+    """Standard normal numbers in the first `count` rows, by the hundred: where there are many, they cost."""
+    import jax
+
+    def fill(k, filled):
+        block = jax.random.normal(jax.random.fold_in(key, k), (BLOCK, *room.shape[1:]), room.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(filled, block, k * BLOCK, 0)
+
+    return jax.lax.fori_loop(0, -(-count // BLOCK), fill, room)
 
 
 def _times(vectors: Any, matrix: Any) -> Any:
@@ -307,39 +332,43 @@ def _times(vectors: Any, matrix: Any) -> Any:
     return (vectors[:, :, None] * matrix).sum(axis=1)
 
 
-def _adapted_step(i: Any, plan: Plan, step_size: Any, acceptance: Any, adaptation: tuple) -> tuple[Any, tuple]:
+def _adapted_step(
+    i: Any, plan: Mapping[str, Any], step_size: Any, acceptance: Any, adaptation: tuple
+) -> tuple[Any, tuple]:
     """The step size after one more transition: dual averaging within a phase, its average after the last.
 
     `adaptation` holds where the phase began, the average step size so far and the average shortfall of acceptance.
     """
     import jax.numpy as jnp
 
-    ends = np.cumsum(plan.phases)
-    begun = jnp.max(jnp.where(np.r_[0, ends] <= i, np.r_[0, ends], 0))
+    ends = plan["ends"]
+    begun = jnp.max(jnp.where(ends <= i, ends, 0))
     t = (i - begun + 1).astype(step_size.dtype)
     origin, average, shortfall = adaptation
-    shortfall = (1 - 1 / (t + 5)) * jnp.where(t == 1, 0.0, shortfall) + (plan.target - acceptance) / (t + 5)
+    shortfall = (1 - 1 / (t + 5)) * jnp.where(t == 1, 0.0, shortfall) + (plan["target"] - acceptance) / (t + 5)
     trial = jnp.exp(jnp.clip(jnp.log(origin) - 5 * jnp.sqrt(t) * shortfall, -5.0, 0.4))
     weight = t**-0.6
     average = jnp.exp(jnp.where(t == 1, jnp.log(trial), weight * jnp.log(trial) + (1 - weight) * jnp.log(average)))
     ended = jnp.isin(i + 1, ends)
-    adapting = i < plan.warmup
+    adapting = i < ends[-1]
     new = jnp.where(adapting, jnp.where(ended, average, trial), step_size)
     kept = (jnp.where(ended, average, origin), average, shortfall)
     return new, tuple(jnp.where(adapting, a, b) for a, b in zip(kept, adaptation, strict=True))
 
 
-def _adapted_scale(i: Any, plan: Plan, x: Any, scale: Any) -> Any:
+def _adapted_scale(i: Any, ends: Any, x: Any, scale: Any) -> Any:
     """The scale matrix from the last two thirds of the phase that ends at iteration `i`, shrunk towards the last one.
 
     In the old round coordinates the covariance should be the identity: the fewer draws there are a dimension, the more
     of it is taken.
     """
+    import jax
     import jax.numpy as jnp
 
-    ends = np.cumsum(plan.phases)
-    begun = jnp.max(jnp.where(np.r_[0, ends] < i, np.r_[0, ends], 0))
-    position = jnp.arange(len(x))
+    begun = jnp.max(jnp.where(ends < i, ends, 0))
+    first = jnp.maximum(i - PHASE, 0)
+    x = jax.lax.dynamic_slice_in_dim(x, first, PHASE)
+    position = first + jnp.arange(PHASE)
     used = ((position >= begun + (i - begun) // 3) & (position < i)).astype(x.dtype)[:, None, None]
     count = used.sum() * x.shape[1]
     centred = (x - (used * x).sum(axis=(0, 1)) / count) * used
