@@ -8,6 +8,7 @@ from worlds import TRUTH, chinchilla_world
 import bayescale as bs
 from bayescale.auditing import linearised_fit
 from bayescale.narrowness import bands, clusters_of, halves, leave_out, prior_shares, widened
+from bayescale.narrowness.alarms import distinct_factors
 from bayescale.narrowness.jackknife import spread_of
 from bayescale.posterior import flat_draws, model_of
 
@@ -189,3 +190,9 @@ def test_alarms_and_coverage_on_tables_that_follow_the_law():
         misses += not low <= TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"]) <= high
     assert alarms <= 3
     assert misses <= 4
+
+
+def test_two_factors_are_printed_with_the_digits_that_tell_them_apart():
+    assert distinct_factors(4.96, 2.93) == ("5.0", "2.9")
+    assert distinct_factors(1.034, 1.021) == ("1.03", "1.02")
+    assert distinct_factors(1.0011, 1.0009) == ("1.001", "1.001"), "closer than that is the same"

@@ -85,6 +85,15 @@ def _standardised(seen: np.ndarray, worlds: np.ndarray) -> tuple[np.ndarray, np.
     return (seen - mean) / sd, (worlds - mean) / sd
 
 
+def distinct_factors(value: float, threshold: float) -> tuple[str, str]:
+    """Two factors with one decimal, or as many more, up to three, as tell them apart."""
+    for digits in (1, 2, 3):
+        written = f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+        if written[0] != written[1]:
+            break
+    return written
+
+
 def narrow_interval(
     bench: Bench, chance: float = NARROW_ALARM
 ) -> tuple[Finding, dict[str, float], tuple[str, Clusters]]:
@@ -113,15 +122,16 @@ def narrow_interval(
     name, clusters = where
     value, mean, sd = level_at[name, clusters.name]
     threshold = float(np.exp(mean + level * sd))
+    times, explained = distinct_factors(value, threshold)
     message = (
-        f"leaving out one {clusters.label} at a time ({clusters.count}) moves {name} {value:.1f} times as far as its "
+        f"leaving out one {clusters.label} at a time ({clusters.count}) moves {name} {times} times as far as its "
         "interval says"
     )
     if top > level:
-        message += f"; chance explains up to {threshold:.1f}: the interval is too narrow"
+        message += f"; chance explains up to {explained}: the interval is too narrow"
         finding = Finding("narrow-interval", "narrowness", "fail", value, threshold, message)
     else:
-        message += f", which chance explains (up to {threshold:.1f})"
+        message += f", which chance explains (up to {explained})"
         finding = Finding("narrow-interval", "narrowness", "pass", value, threshold, message)
     return finding, {n: max(1.0, ratio) for n, (_, ratio) in best.items()}, where
 
@@ -217,12 +227,13 @@ def unmodelled_groups(bench: Bench) -> list[Finding]:
     k = int(np.argmax(z))
     c = candidates[k]
     value, threshold = np.exp(seen[k]), np.exp(worlds[:, k].mean() + level * worlds[:, k].std())
-    message = f"residuals of one {c.label} go together {value:.1f} times as much as independent ones would"
+    times, explained = distinct_factors(value, threshold)
+    message = f"residuals of one {c.label} go together {times} times as much as independent ones would"
     if z[k] > level:
         advice = "the law misses something along compute" if c.name == BAND else f"fit an effect of {c.name} (--group)"
-        message += f"; chance explains up to {threshold:.1f}: {advice}"
+        message += f"; chance explains up to {explained}: {advice}"
     else:
-        message += f", which chance explains (up to {threshold:.1f})"
+        message += f", which chance explains (up to {explained})"
     status = "fail" if z[k] > level else "pass"
     return [Finding("unmodelled-groups", "groups of residuals", status, float(value), float(threshold), message)]
 

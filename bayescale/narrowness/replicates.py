@@ -8,7 +8,7 @@ import numpy as np
 
 from bayescale.diagnostics.sweeps import design_cells, settings_of
 from bayescale.errors import Finding
-from bayescale.narrowness.alarms import LACK_ALARM, Bench
+from bayescale.narrowness.alarms import LACK_ALARM, Bench, distinct_factors
 from bayescale.noise import LINKS
 
 #: Repeats say little of their own error below so many degrees of freedom; residuals beyond so many scales are cut.
@@ -55,14 +55,15 @@ def lack_of_fit(bench: Bench, made: Replicates) -> Finding:
     pure = float(np.sqrt(_within(line.residual[None], made)[0] / made.free))
     link = LINKS[line.model.law.responses[0].support]
     size = f"{pure:.2%}" if link is LINKS["positive"] else f"{pure:.2g}"
+    times, explained = distinct_factors(ratio, threshold)
     message = (
         f"{made.free + _repeated(made)} runs repeat {_repeated(made)} designs and differ by {size}; the law misses "
-        f"designs by {ratio:.1f} times what that explains"
+        f"designs by {times} times what that explains"
     )
     if failed:
-        message += f", where chance goes to {threshold:.1f}: the law lacks a term, or inputs are in error"
+        message += f", where chance goes to {explained}: the law lacks a term, or inputs are in error"
     else:
-        message += f", as chance may (up to {threshold:.1f})"
+        message += f", as chance may (up to {explained})"
     return Finding("lack-of-fit", "lack of fit", "fail" if failed else "pass", ratio, threshold, message)
 
 
