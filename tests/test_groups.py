@@ -132,3 +132,47 @@ def test_a_level_for_every_row_is_refused():
     runs = chinchilla_world(40, 0, groups=[("run", 40, 1.0)])
     with pytest.raises(bs.RunsError, match="level of its own for every row"):
         make_groupings(runs, ["run"])
+
+
+@pytest.fixture(scope="module")
+def checkpoints():
+    """Checkpoints of 24 runs of 8 model sizes, with an effect of each size and each run."""
+    rng = np.random.default_rng(5)
+    size, run, k = (x.ravel() for x in np.meshgrid(np.arange(8), np.arange(3), np.arange(6), indexing="ij"))
+    N, D = 1e7 * 2.0**size, 2e9 * 1.6**k * 1.3**run
+    effects = 0.01 * rng.standard_normal(8)[size] + 0.01 * rng.standard_normal(24)[3 * size + run]
+    noise = effects + 0.003 * rng.standard_normal(len(size))
+    loss = (1.7 + 0.35 * (N / 1e9) ** -0.3 + 0.5 * (D / 2e10) ** -0.3) * np.exp(noise)
+    return bs.read_runs(
+        {"run": [f"{s}-{r}" for s, r in zip(size, run, strict=True)], "params": N, "tokens": D, "loss": loss}
+    )
+
+
+def test_effects_of_runs_of_a_size_are_sampled_as_parts_of_it(checkpoints):
+    import jax
+
+    from bayescale.model import double_precision
+    from bayescale.sampling import find_start
+
+    model = build_model("chinchilla", checkpoints)
+    assert [(i.grouping.column, i.parent) for i in model.structure.intercepts] == [("run", "params"), ("params", None)]
+    assert model.structure.observing.serial
+    start = find_start(model, 2, np.random.default_rng(0))
+    s, data, rng = start.model.structure, start.model.data, np.random.default_rng(0)
+    with double_precision():
+        offsets = []
+        for x in 0.5 * rng.standard_normal((4, s.dimension)):
+            slope = np.asarray(jax.jacfwd(lambda x: s.from_sampler(x, data)[0])(x))
+            offsets.append(np.linalg.slogdet(slope)[1] - float(s.from_sampler(x, data)[1]))
+        assert np.ptp(offsets) < 1e-8, "the Jacobian is the map's own, up to a constant"
+        x = np.array(start.shift)
+        for slot in s.coordinates.slots:  # where both spreads are three times the noise, as they are in truth
+            if slot.parameter.name in {i.ratio for i in s.intercepts}:
+                x[slot.start] = float(slot.parameter.prior.preimage(3.0))
+        own = s.coordinates.dimension
+        inner = lambda v: s.sampler_potential(jax.numpy.concatenate([x[:own], v]), data, smooth=False)  # noqa: E731
+        covariance = np.linalg.inv(jax.hessian(inner)(x[own:]))
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(sd, sd)
+    assert np.abs(sd - 1).max() < 0.35, "scores of effects are about standard normal"
+    assert np.abs(correlation[:24, 24:]).max() < 0.3, "and those of runs hardly know their size's"

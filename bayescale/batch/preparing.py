@@ -83,7 +83,7 @@ def _with_padded_levels(model: Model) -> Model:
         more = 0 if i.grouping.fixed is not None else next(b for b in LEVELS if b >= count) - count
         levels = (*i.grouping.levels, *(f"(none {k})" for k in range(more)))
         intercepts.append(replace(i, grouping=replace(i.grouping, levels=levels)))
-        effects[i.site] = {k: np.concatenate([v, np.zeros(more)]) for k, v in effects[i.site].items()}
+        effects[i.site] = {k: np.concatenate([v, np.zeros(more, v.dtype)]) for k, v in effects[i.site].items()}
     structure = replace(model.structure, intercepts=tuple(intercepts))
     return replace(model, structure=structure, data={**model.data, "effects": effects})
 

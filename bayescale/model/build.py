@@ -13,7 +13,7 @@ from bayescale.law import LOSS_UNITS, Input, Law, Parameter, PooledLaw, Prior, R
 from bayescale.laws import find_law
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
-from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL, Grouping, make_groupings
+from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL, Grouping, coarser, make_groupings
 from bayescale.model.observing import (
     Observing,
     checkpoints_of,
@@ -117,7 +117,10 @@ def build_model(
                 raise LawError(f"law {law.name!r}: axis {axis!r} is {axes[axis]} long, the table gives {length}")
     noises = {r.name: noise_named(noise) for r in law.responses} if law.likelihood is None else {}
     suffixes = {r.name: "" if len(law.responses) == 1 else f"_{r.name}" for r in law.responses}
-    intercepts = tuple(Intercepts(g, r.name, suffixes[r.name]) for r in law.responses for g in groupings)
+    parents = {g.column: p and p.column for g in groupings for p in [coarser(g, groupings)]}
+    intercepts = tuple(
+        Intercepts(g, r.name, suffixes[r.name], parents[g.column]) for r in law.responses for g in groupings
+    )
     extra = [
         _suffixed(p, suffixes[r.name])
         for r in law.responses
@@ -147,7 +150,7 @@ def build_model(
         "references": {name: np.asarray(v, float) for name, v in refs.items()},
         "responses": {r.name: _response_data(r, law, runs, count, seen, held) for r in law.responses},
         "levels": {c: pad(np.asarray(index, np.int32), count) for c, (index, _) in levels.items()},
-        "effects": {i.site: _effects(i.grouping, held) for i in intercepts},
+        "effects": {i.site: _effects(i, held, levels) for i in intercepts},
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
         **_padded(observing_data(seen, runs, checkpoints, held), count),
     }
@@ -346,10 +349,15 @@ def _anchor(law: Law, coordinates: Coordinates) -> Anchor | None:
     return None if bounded or tied or not prior.traceable else Anchor(slot.start, -1 if "-" in law.floor else 1, prior)
 
 
-def _effects(grouping: Grouping, held: np.ndarray) -> dict[str, np.ndarray]:
-    """What samplers know of a grouping's effects: rows a level, and estimates that a search for the mode fills in."""
+def _effects(i: Intercepts, held: np.ndarray, levels: Mapping[str, tuple[np.ndarray, Any]]) -> dict[str, np.ndarray]:
+    """What samplers know of effects: rows a level, its parent, and estimates that a search for the mode fills in."""
+    grouping = i.grouping
     counts = np.bincount(grouping.index[~held], minlength=len(grouping.levels)).astype(float)
-    return {"rows": counts, "estimate": np.zeros(len(counts))}
+    made = {"rows": counts, "estimate": np.zeros(len(counts))}
+    if i.parent is not None:
+        made["parent"] = np.zeros(len(counts), np.int32)
+        made["parent"][grouping.index] = levels[i.parent][0]
+    return made
 
 
 def _middle_row(law: Law, inputs: Mapping[str, np.ndarray]) -> int:

@@ -137,6 +137,28 @@ def _automatic(runs: Runs, pooled: str | None) -> tuple[tuple[Grouping, ...], tu
     return tuple(found), tuple(notes)
 
 
+def coarser(grouping: Grouping, groupings: Sequence[Grouping]) -> Grouping | None:
+    """The grouping whose levels are made of whole levels of this one, where both learn their spreads.
+
+    Of several the finest; a grouping that is part of another itself is none, and nor is one made of a finer one yet.
+    """
+    learnt = [g for g in groupings if g.fixed is None]
+    if grouping not in learnt:
+        return None
+
+    def holds(outer: Grouping, inner: Grouping) -> bool:
+        pairs = {*zip(inner.index.tolist(), outer.index.tolist(), strict=True)}
+        return len(outer.levels) < len(inner.levels) and len(pairs) == len({part for part, _ in pairs})
+
+    def own(inner: Grouping) -> Grouping | None:
+        found = [g for g in learnt if holds(g, inner) and not any(holds(other, g) for other in learnt)]
+        return max(found, key=lambda g: len(g.levels), default=None)
+
+    parent = own(grouping)
+    siblings = [g for g in learnt if parent is not None and own(g) is parent]
+    return parent if siblings and siblings[0] is grouping else None
+
+
 def _told_apart(made: Grouping, other: Grouping) -> float:
     """How many levels of another grouping a level of this one holds, on average."""
     pairs = {*zip(made.index.tolist(), other.index.tolist(), strict=True)}
