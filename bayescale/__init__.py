@@ -29,6 +29,8 @@ _PUBLIC = {
     "law": (
         "Beta",
         "Check",
+        "Choice",
+        "Decision",
         "Derived",
         "Exponential",
         "Gamma",
@@ -178,6 +180,8 @@ if TYPE_CHECKING:
     from bayescale.law import (
         Beta,
         Check,
+        Choice,
+        Decision,
         Derived,
         Exponential,
         Gamma,

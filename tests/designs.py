@@ -23,6 +23,7 @@ SPECS = [
     "mccandlish_tradeoff:over=model",
     "sigmoid_compute:counts=beta_binomial",
     "obs_scaling:skills=2",
+    "data_mixing:over=eval",
 ]
 TYPICAL = {"params": 1e9, "tokens": 2e10, "unique_tokens": 2e10, "flops": 1e21, "tokens_per_param": 20.0}
 ROWS = 30

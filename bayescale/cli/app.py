@@ -295,17 +295,23 @@ def datasets(
 @app.command()
 def allocate(
     fit: FitPath,
-    flops: Annotated[list[str], typer.Option("--flops", help="A budget in FLOP; may be repeated.")],
+    flops: Annotated[
+        list[str] | None,
+        typer.Option("--flops", help="A budget in FLOP; may be repeated. Left out where none bears on what is decided."),
+    ] = None,
     max_params: Annotated[str | None, typer.Option("--max-params", help="The largest model you can train.")] = None,
     cost: Annotated[str, typer.Option(help="6nd, or table: compute as the runs spent it.")] = "6nd",
     given: Annotated[list[str] | None, typer.Option("--given", help="An input a budget does not set: U=1e11.")] = None,
     level: Annotated[list[str] | None, typer.Option("--level", help="An evaluation set or recipe: eval=c4.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option("--weight", help="What a level counts in the mean that is least: c4=2.")
+    ] = None,
     prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
     draws: Draws = "headline",
     far_ok: FarOk = False,
     json: Json = False,
 ) -> None:
-    """The compute-optimal model size and data at each budget, with intervals."""
+    """The compute-optimal model size and data at each budget, and what else a law's users decide, with intervals."""
     from bayescale.allocation import allocate as allocate_budgets
     from bayescale.posterior import load_fit
     from bayescale.tables import allocation_lines
@@ -313,12 +319,13 @@ def allocate(
     result = load_fit(fit)
     made = allocate_budgets(
         result,
-        budgets_of(flops),
+        budgets_of(flops) if flops else None,
         prob=prob,
         max_params=number("--max-params", max_params) if max_params else None,
         cost=cost,
         given=numbers("--given", given),
         levels=pairs("--level", level),
+        weights=numbers("--weight", weight) or None,
         draws=draws,
         far_ok=far_ok,
     )

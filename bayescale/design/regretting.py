@@ -160,6 +160,11 @@ def regret(
     if sizes.ndim != 1 or not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise NotFittedFor("model sizes must be positive numbers of parameters", remedy="For example --params 7e9.")
     budgets = float(flops) * np.geomspace(_LEAST_SHARE, 1.0, _BUDGETS)
+    if fit.law.decides is not None and fit.law.decides.answers:
+        raise NotFittedFor(
+            f"users of {fit.law.name!r} decide more than a size, so none has a regret of its own",
+            remedy="`allocate` tells the near-optimal range of each choice, and what taking the medians loses.",
+        )
     made = allocate(fit, budgets, prob=prob, cost=cost, levels=levels, draws=draws, far_ok=far_ok)
     one, named, _ = one_level(fit, levels)
     rule, values = cost_named(cost, one.runs), parameter_draws(one, draws, named)

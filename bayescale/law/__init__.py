@@ -9,6 +9,7 @@ from bayescale.law.declaration import (
     Reference,
     Response,
 )
+from bayescale.law.decisions import Choice, Decision
 from bayescale.law.formulas import argument_names, call, contribution_name
 from bayescale.law.pooling import PooledLaw, Spread, pooled_law
 from bayescale.law.priors import (
@@ -32,6 +33,8 @@ __all__ = [
     "LOSS_UNITS",
     "Beta",
     "Check",
+    "Choice",
+    "Decision",
     "Derived",
     "Exponential",
     "Gamma",

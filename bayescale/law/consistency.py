@@ -27,6 +27,7 @@ def contradictions(law: Law) -> Iterator[str]:
     for p in (*law.parameters, *law.sampled):
         yield from _of_parameter(law, p)
     yield from _of_maps(law)
+    yield from _of_decisions(law)
 
 
 def _references(law: Law) -> set[str]:
@@ -184,3 +185,32 @@ def _of_maps(law: Law) -> Iterator[str]:
         unknown := sorted(set(argument_names(law.optimum)) - known - {"C"} - (inputs - {"N", "D"}))
     ):
         yield f"the optimum takes {unknown}, which is not a parameter"
+
+
+def _of_decisions(law: Law) -> Iterator[str]:
+    decision, inputs = law.decides, {i.name: i for i in law.inputs}
+    if decision is None:
+        return
+    if decision.instead and (decision.answers or decision.splits or decision.shows):
+        yield "a decision either answers or says what to ask instead"
+    for c in decision.choices:
+        if c.name not in inputs:
+            yield f"it chooses {c.name!r}, which is not an input"
+        if not c.beyond >= 1:
+            yield f"choice {c.name!r}: beyond must be at least 1"
+        if c.scale not in ("log", "linear"):
+            yield f"choice {c.name!r}: scale is {c.scale!r}, not log or linear"
+    vectors = [c for c in decision.choices if c.name in inputs and inputs[c.name].dims]
+    if len(decision.choices) + decision.splits > (1 if vectors else 2):
+        yield "it chooses too much at once: a mixture alone, or two at most"
+    for name, parts in decision.follows.items():
+        if unknown := sorted({name, *parts} - set(inputs)):
+            yield f"{name!r} follows from {sorted(parts)}, but {unknown} is not an input"
+    if decision.splits and not {"N", "D"} <= set(inputs):
+        yield "a budget splits between N and D, which it has not"
+    if decision.active is not None and (unknown := sorted(set(argument_names(decision.active)) - set(inputs))):
+        yield f"what compute counts takes {unknown}, which is not an input"
+    known = {*inputs, *(p.name for p in law.parameters)}
+    for name, d in decision.shows.items():
+        if unknown := sorted(set(argument_names(d.function)) - known):
+            yield f"shown {name!r} takes {unknown}, which is neither an input nor a parameter"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayescale.errors import LawError
 from bayescale.law.consistency import contradictions
+from bayescale.law.decisions import Decision
 from bayescale.law.formulas import contribution_name
 from bayescale.law.priors import Prior
 
@@ -161,7 +162,8 @@ class Law:
     NumPy: it names `mean`, inputs and parameters, which come with axes that broadcast over (..., rows). `floor` names
     the parameter that the (first) formula adds to the rest (`"-E"` if it is subtracted): samplers then work with the
     predicted response instead. `optimum` is the closed-form compute-optimal `(N, D)` under C = 6ND, or None.
-    `decisions` says what its users decide with it, and `unverified` what of it could not be checked against its source.
+    `decisions` says what its users decide with it, `decides` what of that `allocate` answers, and `unverified` what of it
+    could not be checked against its source.
 
     Raises `LawError` (BS-L001) when the declaration contradicts itself.
 
@@ -187,6 +189,7 @@ class Law:
     relations: tuple[str, ...] = ()
     unidentified: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()
+    decides: Decision | None = None
     unverified: str = ""
     sampled: tuple[Parameter, ...] = ()
     natural: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

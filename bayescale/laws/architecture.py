@@ -2,7 +2,7 @@
 
 from math import log
 
-from bayescale.law import Check, Derived, HalfNormal, Input, Law, LogNormal, Normal, Parameter
+from bayescale.law import Check, Choice, Decision, Derived, HalfNormal, Input, Law, LogNormal, Normal, Parameter
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, D, E, N
 from bayescale.laws.references import ABNAR, CLARK, FRANTAR
 from bayescale.laws.registry import catalogued
@@ -18,6 +18,14 @@ def _routed(N, E, a, b, c, d, Es, Em):
 
     n, e = jnp.log10(N), jnp.log10(saturated_experts(E, Es, Em))
     return 10 ** (a * n + b * e + c * n * e + d)
+
+
+def _dense_worth(N, E, a, b, c, Es, Em):
+    """The size at which one expert gives the loss of E experts at N: Clark et al.'s effective parameter count."""
+    import jax.numpy as jnp
+
+    n, e, one = jnp.log10(N), jnp.log10(saturated_experts(E, Es, Em)), jnp.log10(saturated_experts(1.0, Es, Em))
+    return 10 ** ((n * (a + c * e) + b * (e - one)) / (a + c * one))
 
 
 def _level(L_ref, a, N0):
@@ -40,7 +48,11 @@ def _slope_at_middle(b, c, N0):
 
 @catalogued(tier=2, family="architecture")
 def clark_routed() -> Law:
-    """Routed language models: bilinear in log size and log of the effective number of experts (Clark et al.)."""
+    """Routed language models: bilinear in log size and log of the effective number of experts (Clark et al.).
+
+    `allocate` finds the number of experts at a size, and the dense model that they make it worth: the law counts no cost
+    of experts, so below the cut-off it is as many as the table's runs have.
+    """
     router = dict(a=-0.082, b=-0.108, c=0.009, d=1.104, Es=1.847, Em=314.478)
     return Law(
         name="clark_routed",
@@ -78,6 +90,9 @@ def clark_routed() -> Law:
         relations=("power_law in size with one expert",),
         unidentified=("E_m without more than about 100 experts", "b against c when sizes span less than a decade"),
         decisions=("how many experts to train at a size", "the dense model that a routed one is worth"),
+        decides=Decision(
+            (Choice("E"),), shows={"dense_worth": Derived(_dense_worth, "size of the dense model of that loss", "parameters")}
+        ),
         checks=(
             Check("S-BASE, N = 130e6, 64 experts", dict(router, N=1.3e8, E=64.0), 2.38854),
             Check("its dense equivalent", dict(router, N=1.3e8, E=1.0), 2.68743),
@@ -99,7 +114,11 @@ _SPARSITY = Input(
 
 @catalogued(tier=2, family="architecture")
 def abnar_moe_sparsity() -> Law:
-    """Mixtures of experts by their total size, data and sparsity (Abnar et al.)."""
+    """Mixtures of experts by their total size, data and sparsity (Abnar et al.).
+
+    `allocate` finds sparsity, total size and data of a budget that counts the active parameters, C = 6 N (1 - S) D: the
+    sparsity within that of the table's runs.
+    """
     paper = dict(e=0.94, a=16612.5, alpha=0.5962, b=5455.67, beta=0.3954, c=0.4598, lam=-0.1666, d=17.26, delta=0.1603)
     return Law(
         name="abnar_moe_sparsity",
@@ -128,6 +147,7 @@ def abnar_moe_sparsity() -> Law:
         relations=("chinchilla with a second term in size at S = 0",),
         unidentified=("c against e where sparsities are few: c (1 - S)^-lambda is nearly a constant for small lambda",),
         decisions=("the sparsity and total size at a budget",),
+        decides=Decision((Choice("S", scale="linear"),), splits=True, active=lambda S: 1 - S),
         checks=(
             Check(
                 "N = 18.8e9, D = 110.2e9, S = .98", dict(paper, gamma=0.1595, N=1.88e10, D=1.102e11, S=0.98), 2.16934

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import exp, log
 
-from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter, Response
+from bayescale.law import Beta, Check, Choice, Decision, Derived, Input, Law, LogNormal, Parameter, Response
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, C, D, E, M, N
 from bayescale.laws.references import BESIROGLU, BORDELON, GADRE, HOFFMANN, INBAR, KAPLAN, MCLEISH
 from bayescale.laws.registry import catalogued
@@ -174,6 +174,10 @@ def additive_power(axes: str = "params+tokens") -> Law:
         validity="Axes varied independently of each other.",
         relations=("power_law_offset with one axis", "chinchilla on params+tokens"),
         decisions=("which axis is the bottleneck", "how to divide a budget between axes"),
+        decides=Decision(
+            instead="Its axes are any columns, so what they cost is not known: forecast a few ways of dividing a budget, "
+            "or fit chinchilla where the axes are params and tokens."
+        ),
         unidentified=("axes that move together share their terms",),
         options={"axes": axes},
         checks=(
@@ -248,7 +252,11 @@ _GEMSTONES = dict(
 
 @catalogued(tier=2, family="N-D loss")
 def gemstones_width_depth() -> Law:
-    """Chinchilla with terms of width and depth of their own (McLeish et al.)."""
+    """Chinchilla with terms of width and depth of their own (McLeish et al.).
+
+    `allocate` finds the width and depth of a budget: the size follows from them as in the table's rows, the tokens are
+    what the budget buys for it.
+    """
     return Law(
         name="gemstones_width_depth",
         title="Width-depth law",
@@ -280,6 +288,7 @@ def gemstones_width_depth() -> Law:
         relations=("additive_power on width+depth+params+tokens", "chinchilla without the terms of the shape"),
         unidentified=("terms of width, depth and size apart unless shapes vary widely: N is near 12 w^2 d",),
         decisions=("the width and depth of a model for its budget",),
+        decides=Decision((Choice("w", beyond=10.0), Choice("d", beyond=10.0)), follows={"N": {"w": 2.0, "d": 1.0}}),
         checks=(
             Check(
                 "released fit at w = 2048, d = 27, N = 1.5e9, D = 3.5e11",
@@ -296,7 +305,10 @@ def _steps_by_time(N, T, m, E, A, B, alpha, beta, c0, c1, c2):
 
 @catalogued(tier=2, family="N-D loss")
 def time_matters() -> Law:
-    """The loss within a training time: tokens are time over the seconds that a token takes (Inbar and Sernau)."""
+    """The loss within a training time: tokens are time over the seconds that a token takes (Inbar and Sernau).
+
+    `allocate` finds the size for a deadline T and the memory copies m of a shape.
+    """
     return Law(
         name="time_matters",
         title="Time-budget law",
@@ -346,6 +358,7 @@ def time_matters() -> Law:
         relations=("chinchilla with D = T / tau",),
         unidentified=("c0, c1 and c2 apart unless shapes differ at equal size",),
         decisions=("the size and shape to train within a deadline",),
+        decides=Decision((Choice("N", beyond=10.0),)),
         unverified="The loss's form and the linear time are those of the abstract, the introduction and summaries; the "
         "rule for memory copies and the coefficients stand further on in the paper, which was not at hand. The check "
         "takes Hoffmann's constants at 1e5 tokens a second.",

@@ -3,7 +3,7 @@
 from math import log
 
 from bayescale.errors import LawError, nearest
-from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter, Response
+from bayescale.law import Beta, Check, Decision, Derived, Input, Law, LogNormal, Parameter, Response
 from bayescale.laws.compute_data import chinchilla_optimum, chinchilla_scale
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, C, E, N
 from bayescale.laws.references import HOFFMANN, PORIAN, SARDANA
@@ -45,7 +45,10 @@ _OPTIMA = {
 
 @catalogued(tier=1, family="compute-optimal")
 def chinchilla_a1(y: str = "params") -> Law:
-    """Approach 1 of Hoffmann et al.: the optimal size (or data) read off an envelope, as a power of compute."""
+    """Approach 1 of Hoffmann et al.: the optimal size (or data) read off an envelope, as a power of compute.
+
+    `allocate` tells the optimum at a budget; no loss, nor what a size off it costs.
+    """
     if y not in _OPTIMA:
         raise LawError(f"no optimum of {y!r}", code="BS-L002", remedy=nearest(y, [*_OPTIMA]))
     response, symbol, optimum, natural, inverse = _OPTIMA[y]
@@ -71,6 +74,7 @@ def chinchilla_a1(y: str = "params") -> Law:
         relations=("chinchilla gives k and a", "isoflop_parabola on all runs of the budgets", "power_law in compute"),
         unidentified=("how the loss rises off the optimum, which the envelope does not hold",),
         decisions=("the model size and tokens at a budget",),
+        decides=Decision(reads=True),
         options={"y": y},
         checks=(
             Check(
@@ -276,6 +280,7 @@ def inference_aware() -> Law:
         relations=("chinchilla with no tokens served",),
         unidentified=("nothing of its own: it has no parameters that chinchilla has not",),
         decisions=("the model size and training tokens for a model that will serve so many tokens",),
+        decides=Decision(instead="Fit chinchilla, and ask `serve` of it: it is this law for every draw."),
         kind="pushforward",
         checks=(
             Check("cost at N = 6e9", dict(quality, N=6e9, Dinf=1e11), 2.09914e22),

@@ -2,7 +2,7 @@
 
 from math import log
 
-from bayescale.law import Check, Derived, HalfNormal, Input, Law, LogNormal, Normal, Parameter
+from bayescale.law import Check, Choice, Decision, Derived, HalfNormal, Input, Law, LogNormal, Normal, Parameter
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, FLOOR, LOSS, D, E, N, U
 from bayescale.laws.references import LIN, MUENNIGHOFF, QUE, YE
 from bayescale.laws.registry import catalogued
@@ -26,7 +26,10 @@ def _data_constrained(N, D, U, E, A, B, alpha, RNs, RDs):
 
 @catalogued(tier=1, family="data")
 def data_constrained() -> Law:
-    """The data-constrained law of Muennighoff et al.: repeated tokens and excess parameters are worth less."""
+    """The data-constrained law of Muennighoff et al.: repeated tokens and excess parameters are worth less.
+
+    `allocate` splits a budget between size and data for U distinct tokens, and tells the epochs.
+    """
     return Law(
         name="data_constrained",
         title="Data-constrained law",
@@ -60,6 +63,7 @@ def data_constrained() -> Law:
             "RNs without models far above the compute-optimal size for U",
         ),
         decisions=("how many epochs to train for", "whether to spend compute on repeats or on a larger model"),
+        decides=Decision(shows={"epochs": Derived(lambda D, U: D / U, "passes over the distinct tokens", "epochs")}),
         checks=(
             # The paper rounds U_N to .051 U; here it follows from A, B and alpha (.05102), hence the tolerance.
             Check(
@@ -92,8 +96,14 @@ def _at_middle(k, t, r0):
 
 
 @catalogued(tier=1, family="data")
-def data_mixing(shares: str = "w_*") -> Law:
-    """The loss on one domain from the shares of the training domains (Ye et al.)."""
+def data_mixing(shares: str = "w_*", over: str = "") -> Law:
+    """The loss on one domain from the shares of the training domains (Ye et al.).
+
+    With `over`, a column of validation domains (one row a run and domain), each has parameters of its own. `allocate`
+    finds the mixture of the least loss, or of the least weighted mean over the levels of `over`: every share within
+    that of the table's runs, since a mixture that no run came near is what the exponential says of it.
+    """
+    levels = over or None
     return Law(
         name="data_mixing",
         title="Data mixing law",
@@ -105,17 +115,19 @@ def data_mixing(shares: str = "w_*") -> Law:
             ),
         ),
         parameters=(
-            Parameter("c", FLOOR, "floor of the domain's loss", unit="response"),
-            Parameter("k", None, "excess at t r = 0", unit="response"),
-            Parameter("t", None, "how each domain helps (negative) or hurts, summing to zero", dims=("domain",)),
+            Parameter("c", FLOOR, "floor of the domain's loss", unit="response", over=levels),
+            Parameter("k", None, "excess at t r = 0", unit="response", over=levels),
+            Parameter(
+                "t", None, "how each domain helps (negative) or hurts, summing to zero", dims=("domain",), over=levels
+            ),
         ),
         sampled=(
-            Parameter("k_ref", CONTRIBUTION, "excess at the middle mixture", unit="response"),
+            Parameter("k_ref", CONTRIBUTION, "excess at the middle mixture", unit="response", over=levels),
             # Shares run from 0 to 1, so t is a log-ratio of excesses between pure mixtures: -3 to 1 in the paper, below
             # that for a domain's own share among many.
-            Parameter("tilt", Normal(0.0, 2.5), "t before its mean is taken out", dims=("domain",)),
+            Parameter("tilt", Normal(0.0, 2.5), "t before its mean is taken out", dims=("domain",), over=levels),
         ),
-        natural={"t": lambda tilt: tilt - tilt.mean(), "k": _from_middle},
+        natural={"t": lambda tilt: tilt - tilt.mean(axis=-1, keepdims=True), "k": _from_middle},
         inverse={"tilt": lambda t: t, "k_ref": _at_middle},
         response=LOSS,
         floor="c",
@@ -127,7 +139,8 @@ def data_mixing(shares: str = "w_*") -> Law:
             "c against k and t when the mixtures are all alike",
         ),
         decisions=("the mixture with the least weighted loss", "the least share that keeps a domain's loss"),
-        options={"shares": shares},
+        decides=Decision((Choice("r", scale="linear"),)),
+        options={"shares": shares} | ({"over": over} if over else {}),
         checks=(
             Check(
                 "c = 2, k = 1, t = (-1, -.2, 0), r = (.5, .3, .2)",
@@ -178,7 +191,11 @@ def rectified(data: str = "examples") -> Law:
 
 @catalogued(tier=2, family="data")
 def d_cpt() -> Law:
-    """Continual pre-training on a mixture with a share r of the domain's corpus (Que et al.)."""
+    """Continual pre-training on a mixture with a share r of the domain's corpus (Que et al.).
+
+    `allocate` finds the share with the least loss at N and D (or at N and a budget), within the shares of the table's
+    runs; `reach` with `over="r"`, on a fit of the general loss, the share that a bound on it allows.
+    """
     return Law(
         name="d_cpt",
         title="D-CPT law: continual pre-training on a mixture",
@@ -206,6 +223,7 @@ def d_cpt() -> Law:
         relations=("chinchilla at one share", "data_mixing for many domains"),
         unidentified=("C, gamma and epsilon apart unless shares near 0 are tried", "E against C (1 + eps)^-gamma"),
         decisions=("the share of domain data that a bound on the general loss allows",),
+        decides=Decision((Choice("r", scale="linear"),)),
         unverified="The form is the one that the paper prefers among several, as its summaries quote it; its fitted "
         "coefficients stand in tables that were not at hand, so the check is illustrative.",
         checks=(

@@ -2,7 +2,7 @@
 
 from math import log
 
-from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Normal, Parameter, Response
+from bayescale.law import Beta, Check, Choice, Decision, Derived, Input, Law, LogNormal, Normal, Parameter, Response
 from bayescale.laws.inputs import CONTRIBUTION, EXPONENT, LOSS, D, E, N
 from bayescale.laws.references import BJORCK, HOFFMANN, KAPLAN, LI, MCCANDLISH, PORIAN, WORTSMAN, ZHANG
 from bayescale.laws.registry import catalogued
@@ -28,7 +28,10 @@ def _quadratic(lr, bs, N, D, N0, D0, E, A, B, alpha, beta, lr_ref, a_lr, b_lr, b
 
 @catalogued(tier=1, family="hyperparameters")
 def hp_response_surface() -> Law:
-    """The final loss around the best learning rate and batch size, which move with model size and data."""
+    """The final loss around the best learning rate and batch size, which move with model size and data.
+
+    `allocate` finds both at N and D (or at N and a budget), up to ten times beyond the table's, and what is as good.
+    """
     vertex = dict(N=1e9, D=2e10, N0=1e9, D0=2e10, A=0.0, B=0.0, alpha=0.3, beta=0.3)
     still = dict(lr_ref=1.0, a_lr=0.0, b_lr=0.0, bs_ref=1.0, a_bs=0.0, b_bs=0.0)
     return Law(
@@ -83,6 +86,7 @@ def hp_response_surface() -> Law:
         ),
         unidentified=("a and b apart on a ray D = kN", "rho without runs off both optima at once"),
         decisions=("the learning rate and batch size of the next run", "what a wrong one costs in loss"),
+        decides=Decision((Choice("lr", beyond=10.0), Choice("bs", beyond=10.0))),
         unverified="The form is bayescale's, resting on the convex landscapes of the papers: it has no published "
         "coefficients.",
         checks=(
@@ -124,6 +128,10 @@ def mccandlish_tradeoff(batch: str = "batch_tokens", over: str = "") -> Law:
         relations=("kaplan_ns at one loss", "cbs_power for how the critical batch size grows"),
         unidentified=("Bcrit unless batch sizes lie on both sides of it",),
         decisions=("the batch size at which more chips stop saving time",),
+        decides=Decision(
+            instead="Steps fall with every larger batch: at `Bcrit` they are twice the least, at `overhead` data costs "
+            "20 % more than the least; both are among the fit's quantities."
+        ),
         options={"batch": batch, "over": over},
         checks=(
             Check("twice the least steps at the critical batch size", dict(Smin=1.0, Bcrit=1.0, B=1.0), 2.0),
@@ -134,7 +142,10 @@ def mccandlish_tradeoff(batch: str = "batch_tokens", over: str = "") -> Law:
 
 @catalogued(tier=2, family="hyperparameters")
 def step_law() -> Law:
-    """The best learning rate and batch size as power laws of model size and data (Li et al.)."""
+    """The best learning rate and batch size as power laws of model size and data (Li et al.).
+
+    `allocate` tells both at N and D, or at N and a budget.
+    """
     rate = lambda N, D, c, a, b: c * N**a * D**b  # noqa: E731
     return Law(
         name="step_law",
@@ -157,6 +168,7 @@ def step_law() -> Law:
         relations=("hp_response_surface on all runs", "porian_hparams on a ray D = kN", "bjorck_lr at one batch size"),
         unidentified=("a and b apart on a ray D = kN: only their sum is",),
         decisions=("the learning rate and batch size of the next run",),
+        decides=Decision(reads=True),
         checks=(
             Check(
                 "learning rate at N = 1e9, D = 1e11", dict(c=1.79, N=1e9, a=-0.713, D=1e11, b=0.307), 0.0016325, "lr"
@@ -169,7 +181,10 @@ def step_law() -> Law:
 
 @catalogued(tier=2, family="hyperparameters")
 def porian_hparams() -> Law:
-    """The best learning rate and batch size as power laws of model size (Porian et al.)."""
+    """The best learning rate and batch size as power laws of model size (Porian et al.).
+
+    `allocate` tells both at N.
+    """
     return Law(
         name="porian_hparams",
         title="Learning rate and batch size against size",
@@ -188,6 +203,7 @@ def porian_hparams() -> Law:
         relations=("step_law on a ray", "power_law of each"),
         unidentified=("whether size or data moves the optima, on a ray",),
         decisions=("the learning rate and batch size of a larger model",),
+        decides=Decision(reads=True),
         checks=(
             Check("learning rate at N = 1e9", dict(c=3.7, N=1e9, a=-0.36), 0.00212913, "lr"),
             Check("batch size at N = 1.08e8", dict(d=0.7576, N=1.08e8, e=0.703), 336463.0, "batch_tokens"),
@@ -197,7 +213,10 @@ def porian_hparams() -> Law:
 
 @catalogued(tier=2, family="hyperparameters")
 def bjorck_lr() -> Law:
-    """The best learning rate against the token horizon, at one batch size (Bjorck et al.)."""
+    """The best learning rate against the token horizon, at one batch size (Bjorck et al.).
+
+    `allocate` tells it at N and D, or at N and a budget.
+    """
     return Law(
         name="bjorck_lr",
         title="Learning rate across token horizons",
@@ -216,6 +235,7 @@ def bjorck_lr() -> Law:
         relations=("step_law with the batch size held still",),
         unidentified=("alpha and beta apart on a ray D = kN",),
         decisions=("the learning rate of a longer run from a shorter one's",),
+        decides=Decision(reads=True),
         checks=(
             Check(
                 "ratio for ten times the tokens",
@@ -229,7 +249,10 @@ def bjorck_lr() -> Law:
 
 @catalogued(tier=2, family="hyperparameters")
 def cbs_power(x: str = "params") -> Law:
-    """The critical batch size as a power law of model size or data (Zhang et al.)."""
+    """The critical batch size as a power law of model size or data (Zhang et al.).
+
+    `allocate` tells it at a scale x.
+    """
     return Law(
         name="cbs_power",
         title="Critical batch size against scale",
@@ -247,6 +270,7 @@ def cbs_power(x: str = "params") -> Law:
         relations=("power_law growing with scale", "mccandlish_tradeoff with `over` gives its data"),
         unidentified=("size and data apart on a ray D = 20N",),
         decisions=("how many chips a larger run can use",),
+        decides=Decision(reads=True),
         options={"x": x},
         checks=(
             Check("along D = 20N, 1200 million parameters", dict(k=93.2, x=1200.0, a=0.47), 2609.94),

@@ -4,10 +4,13 @@ from math import log
 
 import numpy as np
 
-from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter, Response
+from bayescale.law import Beta, Check, Decision, Derived, Input, Law, LogNormal, Parameter, Response
 from bayescale.laws.counts import beta_binomial, betaln
 from bayescale.laws.references import BROWN, LEVI, SCHAEFFER_MONKEYS
 from bayescale.laws.registry import catalogued
+
+
+_SAMPLES = "Coverage only rises with samples: ask, by `reach`, for the k that a target coverage needs."
 
 
 def _pass_at_k(k, al, be, pi):
@@ -55,6 +58,7 @@ def beta_binomial_passk() -> Law:
         relations=("large_monkeys for the tail: -log pass@k falls as k^-alpha",),
         unidentified=("pi against a small alpha without very many samples",),
         decisions=("how many samples a target coverage needs", "a small model sampled often or a large one once"),
+        decides=Decision(instead=_SAMPLES),
         checks=tuple(
             Check(f"pass@{k}", dict(al=0.4, be=2.0, pi=0.0, k=float(k)), value)
             for k, value in ((1, 0.166667), (100, 0.804453), (10000, 0.9688))
@@ -94,6 +98,7 @@ def large_monkeys() -> Law:
         relations=("beta_binomial_passk behind it", "power_law of -log c"),
         unidentified=("whether coverage reaches 1, which the form assumes",),
         decisions=("how many samples a target coverage needs",),
+        decides=Decision(instead=_SAMPLES),
         checks=(
             Check("a = -1.84, b = -.2 at k = 1", dict(a=-1.84, k=1.0, b=-0.2), 0.158817),
             Check("the same at k = 250", dict(a=-1.84, k=250.0, b=-0.2), 0.543427),

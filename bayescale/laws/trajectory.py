@@ -2,7 +2,7 @@
 
 from math import log
 
-from bayescale.law import Beta, Check, Derived, Input, Law, LogNormal, Parameter
+from bayescale.law import Beta, Check, Decision, Derived, Input, Law, LogNormal, Parameter
 from bayescale.laws.implicit import newton_root
 from bayescale.laws.inputs import FLOOR, LOSS, N
 from bayescale.laws.references import KAPLAN, LUO, MCCANDLISH, TISSUE
@@ -85,6 +85,10 @@ def kaplan_ns() -> Law:
             "Nc and aN, Sc and aS trade off along a ridge when the range is short",
         ),
         decisions=("when to stop a run", "the batch size that wastes neither steps nor tokens"),
+        decides=Decision(
+            instead="What a step costs beside a token is not in it: `reach` with over='S' says how many steps a loss takes "
+            "at a batch size, and B_crit(L) = Bstar L^(-1/aB) is the batch that wastes neither."
+        ),
         unverified="Constants of Su et al. 2024 (arXiv:2403.06563), which refit the law, could not be checked: no text "
         "of the paper and no code with them was at hand. The check values are Kaplan's.",
         checks=(
@@ -166,6 +170,7 @@ def lr_annealing() -> Law:
         relations=("power_law_offset in steps at a constant rate",),
         unidentified=("L0 and C when every run is annealed fully", "lambda without schedules of unlike annealing"),
         decisions=("the schedule of the next run", "how much of a run to spend on annealing", "when to start it"),
+        decides=Decision(instead="A schedule is a sequence: forecast the loss at the end of those in question."),
         checks=(
             # One step at a rate of S1 has no annealing; the drop of the annealed curve is checked beside it.
             Check(

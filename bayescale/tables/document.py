@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import ABSURD, Allocation, allocate, allocate_levels, largest_compute, require_optimum
+from bayescale.allocation import ABSURD, Allocation, allocate, allocate_levels, answered, largest_compute, require_optimum
 from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law
@@ -180,6 +180,7 @@ def law_document(law: Law) -> dict[str, Any]:
         "relations": list(law.relations),
         "unidentified": list(law.unidentified),
         "decisions": list(law.decisions),
+        "allocate": dict(zip(("answers", "what"), answered(law), strict=True)),
         "unverified": law.unverified or None,
         "references": [str(r) for r in law.references],
     }

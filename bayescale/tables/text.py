@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, Allocation, allocate_levels
+from bayescale.allocation import FAR, Allocation, allocate_levels, answered
 from bayescale.auditing import Audit, Specifications, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
@@ -72,6 +72,8 @@ def headlined(fit: Fit) -> list[str]:
 
 def allocation_lines(allocation: Allocation) -> list[str]:
     """One line a budget: what to train, on how much, how sure, and what else would do as well."""
+    if allocation.choices or "loss" not in allocation.dataset:
+        return choice_lines(allocation)
     lines = [f"Compute-optimal allocation ({allocation.cost})"]
     for entry in allocation.to_json():
         n, d, t, loss, near = (entry[k] for k in ("params", "tokens", "tokens_per_param", "loss", "near_optimal"))
@@ -85,6 +87,34 @@ def allocation_lines(allocation: Allocation) -> list[str]:
             f"{interval(t['median'], t['lower'], t['upper'])} a parameter",
             f"    loss        {loss['median']:.3f} ({loss['lower']:.3f} to {loss['upper']:.3f}) {allocation.loss_unit}",
         ]
+    return [*lines, *(f"  note: {note}" for note in allocation.notes)]
+
+
+def choice_lines(allocation: Allocation) -> list[str]:
+    """What a law's users choose, budget by budget: how sure, what else would do as well, and whether runs bear it out."""
+    spent = np.isfinite(allocation.flops).all()
+    lines = [f"Best choice ({allocation.cost})" if spent else "Best choice"]
+    units = {"params": "parameters", "tokens": "tokens", "tokens_per_param": "tokens/parameter"}
+    for entry in allocation.to_json():
+        rows = [[f"    {n}", interval(**entry[n]), u] for n, u in units.items() if entry[n]]
+        for name, c in (entry.get("choices") or {}).items():
+            told = [] if c["unit"] == "1" else [c["unit"]]
+            if c["taken"] is not None:
+                told.append(f"take {short(c['taken'])}")
+            if near := c["near_optimal"]:
+                told.append(f"within 0.1 % of the best loss: {short(near['lower'])} to {short(near['upper'])}")
+            if c["inside_data"] is not None and c["inside_data"] < 1:
+                told.append(f"{c['inside_data']:.0%} of the draws within the runs")
+            rows.append([f"    {name}", interval(c["median"], c["lower"], c["upper"]), "; ".join(told)])
+        if loss := entry["loss"]:
+            said = f"{loss['median']:.3f} ({loss['lower']:.3f} to {loss['upper']:.3f})"
+            rows.append(["    loss", said, allocation.loss_unit])
+        if lost := entry.get("regret"):
+            said = f"{lost['median']:.2%} ({lost['lower']:.2%} to {lost['upper']:.2%})"
+            rows.append(["    regret", said, "of the loss, by taking what has the least mean loss"])
+        if spent:
+            lines.append(f"  {entry['flops']:.3g} FLOP  {entry['extrapolation_ratio']:.3g}× the largest run")
+        lines += aligned(rows)
     return [*lines, *(f"  note: {note}" for note in allocation.notes)]
 
 
@@ -228,6 +258,7 @@ def law_lines(law: Law) -> list[str]:
         lines += ["", "Derived", *aligned([["  " + n, d.meaning] for n, d in law.derived.items()])]
     sections = (
         ("Decides", law.decisions),
+        ("`allocate` answers", (found[1],) if (found := answered(law))[0] else ()),
         ("Nested with", law.relations),
         ("Not identified", law.unidentified),
         ("Not checked against its source", (law.unverified,) if law.unverified else ()),

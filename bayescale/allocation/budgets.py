@@ -1,23 +1,19 @@
-"""What to train next: the compute-optimal split of a budget, for every draw of the posterior."""
+"""Budgets and what they cost: how compute is counted, what may be asked of it, and its best split by a law."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import LOSS_UNITS, Law, argument_names, call
 from bayescale.model import compiled, double_precision
-from bayescale.posterior import Fit, convergence, finite, for_each_table, levels_of, one_level
+from bayescale.posterior import Fit
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
 
 #: A model is near-optimal when its loss is within this share of the best loss at the budget.
 NEAR_OPTIMAL = 1e-3
@@ -51,18 +47,19 @@ class Cost:
         return FLOPS_PER_PARAM_TOKEN * np.exp(self.log_factor) * N ** (1 + self.slope) * D
 
 
-def _common(runs: Runs) -> Cost:
+def _common(runs: Runs, active: np.ndarray | None = None) -> Cost:
     return Cost("6nd", "C = 6ND")
 
 
-def _of_table(runs: Runs) -> Cost:
-    """C / 6ND of the table's own runs as a power of N, by least squares on logarithms."""
+def _of_table(runs: Runs, active: np.ndarray | None = None) -> Cost:
+    """C / 6ND of the table's own runs as a power of N, by least squares on logarithms; N is what is `active` of it."""
     if not all(runs.has(c) for c in ("params", "tokens", "flops")):
         raise NotFittedFor(
             "the table has no compute column of its own to learn a cost from",
             remedy="Use the default cost, 6nd.",
         )
     N, D, C = (runs.values(c) for c in ("params", "tokens", "flops"))
+    N = N if active is None else N * active
     ratio = np.log(C / (FLOPS_PER_PARAM_TOKEN * N * D))
     if np.ptp(np.log(N)) == 0:
         return Cost("table", "C = 6ND times the table's own factor", float(ratio.mean()), 0.0)
@@ -72,211 +69,27 @@ def _of_table(runs: Runs) -> Cost:
 
 
 #: Ways to count compute, by name: each makes a `Cost` from the table that was fitted.
-COSTS: dict[str, Callable[[Runs], Cost]] = {"6nd": _common, "table": _of_table}
+COSTS: dict[str, Callable[..., Cost]] = {"6nd": _common, "table": _of_table}
 
 
-def cost_named(name: str, runs: Runs) -> Cost:
-    """The cost of that name for a table; raises `LawError` (BS-L002) naming those known."""
+def cost_named(name: str, runs: Runs, active: np.ndarray | None = None) -> Cost:
+    """The cost of that name for a table, whose compute counts the share `active` of every row's parameters.
+
+    Raises `LawError` (BS-L002) naming those known.
+    """
     if name.lower() not in COSTS:
         raise LawError(f"no cost {name!r}", code="BS-L002", remedy=nearest(name, [*COSTS]))
-    return COSTS[name.lower()](runs)
+    return COSTS[name.lower()](runs, active)
 
 
-@dataclass(frozen=True, eq=False)
-class Allocation:
-    """The compute-optimal allocation at each budget, over the posterior.
-
-    `dataset` has the dims (flops, chain, draw) and the variables params, tokens, tokens_per_param, loss, near_lower
-    and near_upper (the ends of the near-optimal set of model sizes). `largest` is the compute of the largest run.
-    """
-
-    dataset: xr.Dataset
-    prob: float
-    largest: float
-    law: str
-    cost: str
-    loss_unit: str
-    source: str
-    notes: tuple[str, ...] = ()
-    kind: str = "credible"
-
-    @property
-    def flops(self) -> np.ndarray:
-        """The budgets, in FLOP."""
-        return np.asarray(self.dataset["flops"])
-
-    def interval(self, name: str) -> np.ndarray:
-        """Median and ends of the equal-tailed interval of a variable, shape (3, budgets)."""
-        ends = [0.5, (1 - self.prob) / 2, (1 + self.prob) / 2]
-        return np.quantile(np.asarray(self.dataset[name]), ends, axis=(1, 2))
-
-    def frame(self) -> pd.DataFrame:
-        """A tidy table: one row a budget and quantity, with median and interval."""
-        import pandas as pd
-
-        rows = []
-        for name in ("params", "tokens", "tokens_per_param", "loss"):
-            for C, ratio, (median, lower, upper) in zip(
-                self.flops, self.flops / self.largest, self.interval(name).T, strict=True
-            ):
-                rows.append(
-                    dict(flops=C, extrapolation_ratio=ratio, quantity=name, median=median, lower=lower, upper=upper)
-                )
-        frame = pd.DataFrame(rows)
-        frame.attrs["prob"] = self.prob
-        return frame
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """One entry a budget, as `fit.json` holds them."""
-        summaries = {n: self.interval(n) for n in ("params", "tokens", "tokens_per_param", "loss")}
-        near = [np.median(np.asarray(self.dataset[n]), axis=(1, 2)) for n in ("near_lower", "near_upper")]
-        return [
-            {
-                "flops": float(C),
-                "extrapolation_ratio": float(C / self.largest),
-                **{
-                    n: dict(zip(("median", "lower", "upper"), (finite(x) for x in v[:, k]), strict=True))
-                    for n, v in summaries.items()
-                },
-                "near_optimal": {"lower": finite(near[0][k]), "upper": finite(near[1][k])},
-            }
-            for k, C in enumerate(self.flops)
-        ]
-
-    def ess(self) -> tuple[float, float, float]:
-        """Largest R-hat, smallest bulk and smallest tail ESS over log N_opt, log D/N and loss at all budgets."""
-        draws = np.concatenate(
-            [
-                np.log(np.asarray(self.dataset["params"])),
-                np.log(np.asarray(self.dataset["tokens_per_param"])),
-                np.asarray(self.dataset["loss"]),
-            ]
-        )
-        if draws.shape[-2] * draws.shape[-1] < 8:
-            return np.nan, np.nan, np.nan
-        return (
-            float(np.max(convergence.r_hat(draws))),
-            float(np.min(convergence.ess_bulk(draws))),
-            float(np.min(convergence.ess_tail(draws))),
-        )
-
-    def __repr__(self) -> str:
-        lines = [f"<Allocation by {self.law}, {self.cost}, {self.prob:.0%} {self.kind} intervals"]
-        for entry in self.to_json():
-            n, t = entry["params"], entry["tokens_per_param"]
-            lines.append(
-                f"  {entry['flops']:.3g} FLOP: N {n['median']:.3g} ({n['lower']:.3g} to {n['upper']:.3g}), "
-                f"D/N {t['median']:.3g} ({t['lower']:.3g} to {t['upper']:.3g})"
-            )
-        return "\n".join(lines) + ">"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self.prob:.0%} {self.kind} intervals</p>{self.frame().to_html(float_format='%.4g', index=False)}"
-
-
-@for_each_table
-def allocate(
-    fit: Fit,
-    flops: Sequence[float] | float,
-    *,
-    prob: float | None = None,
-    max_params: float | None = None,
-    cost: str = "6nd",
-    given: Mapping[str, float] | None = None,
-    levels: Mapping[str, str] | None = None,
-    draws: str = "headline",
-    closed_form: bool = True,
-    far_ok: bool = False,
-) -> Allocation:
-    """The compute-optimal model size and data at each budget, for every draw.
-
-    N_opt minimises L(N, D) with D bought by the budget: C = 6ND, or the table's own cost with `cost="table"`. The
-    near-optimal set holds every N whose loss is within 0.1 % of the best, per draw. `given` sets inputs of the law that
-    a budget does not (as U), `levels` names the level of a column that the law's parameters differ by, as an evaluation
-    set or a recipe; without it the answer of a pooled law is for its average level. `max_params` caps N.
-    `draws="posterior"` answers even where nothing may be headlined, `far_ok=True` even more than 1,000 times beyond the
-    largest run, whose compute is counted by the same cost.
-
-    Raises `NotFittedFor` (BS-F001) when the law has no optimum at a budget, naming what it can give, (BS-F002) when
-    the fit may not be headlined, and (BS-R027) for a budget that nothing in the table bears on.
-
-    Example:
-        >>> bs.allocate(fit, [1e15, 1e16]).frame()  # doctest: +SKIP
-    """
-    import xarray as xr
-
-    budgets = np.atleast_1d(np.asarray(flops, float))
-    if budgets.ndim != 1 or not len(budgets) or not (np.isfinite(budgets) & (budgets > 0)).all():
-        raise NotFittedFor("budgets must be positive numbers of FLOP", remedy="For example --flops 1e21.")
-    given = dict(given or {})
-    require_optimum(fit.law, given)
-    require_headline(fit, draws)
-    fit, levels, about = one_level(fit, levels)
-    law = fit.law
-    runs = fit.runs
-    rule = cost_named(cost, runs)
-    largest = largest_compute(runs, rule)
-    require_within_reach(budgets, largest, far_ok)
-    posterior = fit.tree[draws].to_dataset()
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-    values = parameter_draws(fit, draws, levels)
-    names = ("params", "tokens", "tokens_per_param", "loss", "near_lower", "near_upper")
-    data: dict[str, list[np.ndarray]] = {n: [] for n in names}
-    exact = closed_form and law.optimum is not None and rule.name == "6nd" and not given
-    for C in budgets:
-        best = None
-        if exact:
-            assert law.optimum is not None
-            known = {**values, **{k: float(v) for k, v in fit.references.items() if np.ndim(v) == 0}, "C": C}
-            best = np.log(np.asarray(call(law.optimum, known)[0], float))
-        found = _optimise(law, values, fit.references, C, rule, given, best, max_params)
-        for n in names:
-            data[n].append(found[n].reshape(shape))
-    dataset = xr.Dataset(
-        {n: (("flops", "chain", "draw"), np.stack(v)) for n, v in data.items()},
-        coords={"flops": budgets, "chain": posterior["chain"], "draw": posterior["draw"]},
-        attrs={"law": law.spec, "cost": rule.meaning, "near_optimal": NEAR_OPTIMAL, "draws": draws},
-    )
-    notes = [*about]
-    if rule.name == "6nd" and runs.has("flops") and runs.has("params") and runs.has("tokens"):
-        ratio = runs.values("flops") / rule.flops(runs.values("params"), runs.values("tokens"))
-        if np.max(np.abs(ratio - 1)) > 0.05:
-            notes.append(
-                f"budgets are spent by C = 6ND, but the runs' own compute is {ratio.min():.2f} to {ratio.max():.2f} "
-                "times that; `bayescale allocate --cost table` spends them as the runs did"
-            )
-    if max_params is not None and (bound := np.asarray(dataset["params"]) >= 0.999 * max_params).any():
-        shares = [f"{share:.0%} at {C:.3g}" for C, share in zip(budgets, bound.mean(axis=(1, 2)), strict=True)]
-        notes.append(f"the cap of {max_params:.3g} parameters binds in a share of the draws: {', '.join(shares)}")
-    return Allocation(
-        dataset,
-        fit.prob if prob is None else prob,
-        largest,
-        law.spec,
-        rule.meaning,
-        runs.loss_unit,
-        runs.source,
-        tuple(notes),
-        fit.interval_kind(draws),
-    )
-
-
-def allocate_levels(fit: Fit, flops: Sequence[float], **options: Any) -> dict[str, Allocation]:
-    """The allocation of every level whose parameters differ, by level; empty where the law is one for all."""
-    return {
-        level: allocate(fit, flops, levels={column: level}, **options)
-        for column in fit.levels
-        for level in levels_of(fit)
-    }
-
-
-def largest_compute(runs: Runs, cost: Cost | None = None) -> float:
+def largest_compute(runs: Runs, cost: Cost | None = None, active: np.ndarray | None = None) -> float:
     """The compute of the largest run, counted as a budget is: by a cost (6ND if none is given) where the table has
-    sizes and tokens, else its own figure; not a number where it tells neither.
+    sizes and tokens, else its own figure; not a number where it tells neither. It counts what is `active` of the sizes.
     """
     if runs.has("params") and runs.has("tokens"):
         rule = cost or _common(runs)
-        return float(np.max(rule.flops(runs.values("params"), runs.values("tokens"))))
+        N = runs.values("params") * (1.0 if active is None else active)
+        return float(np.max(rule.flops(N, runs.values("tokens"))))
     C = compute_of(runs)
     return float("nan") if C is None else float(C.max())
 
@@ -296,7 +109,7 @@ def optimum_at(
     law: Law, values: Mapping[str, np.ndarray], references: Mapping[str, Any], C: float, cost: Cost | None = None
 ) -> dict[str, np.ndarray]:
     """The optimum at one budget for each of several sets of the law's parameters: what `allocate` gives a draw."""
-    return _optimise(law, values, references, C, cost or Cost("6nd", "C = 6ND"), {}, None, None)
+    return optimise(law, values, references, C, cost or Cost("6nd", "C = 6ND"), {}, None, None)
 
 
 def loss_on_budget(
@@ -327,7 +140,7 @@ def default_budgets(runs: Runs) -> tuple[float, ...]:
 def require_optimum(law: Law, given: Mapping[str, float]) -> None:
     """Refuse a law that has no compute-optimal size at a budget, naming what it can give instead."""
     names = {i.name for i in law.inputs}
-    can = f"It gives the {law.responses[0].name} at {', '.join(i.name for i in law.inputs)}: ask for a forecast."
+    can = _instead(law)
     # A budget bears on the law where it splits into a size and data, or a size at that compute, that lower a loss.
     split = {"N", "D"} <= names or {"N", "C"} <= names or {"C", "M"} <= names
     lowered = law.responses[0].unit in LOSS_UNITS or law.floor is not None
@@ -342,6 +155,17 @@ def require_optimum(law: Law, given: Mapping[str, float]) -> None:
         )
     if unknown := sorted(set(given) - names):
         raise NotFittedFor(f"the law {law.name!r} has no input {unknown[0]!r}", remedy=can)
+
+
+def _instead(law: Law) -> str:
+    """What to ask of a law that has no optimum at a budget."""
+    if law.decides is not None and law.decides.instead:
+        return law.decides.instead
+    told = f"It gives the {law.responses[0].name} at {', '.join(i.name for i in law.inputs)}: ask for a forecast"
+    i = law.inputs[0]
+    if len(law.inputs) == 1 and i.centre == "ratio" and not i.dims and law.likelihood is None:
+        return f"{told}, or, by `reach`, for the {i.name} that meets a target."
+    return f"{told}."
 
 
 def require_headline(fit: Fit, draws: str) -> None:
@@ -378,7 +202,7 @@ def parameter_draws(fit: Fit, draws: str, levels: Mapping[str, str] | None = Non
     return values
 
 
-def _optimise(
+def optimise(
     law: Law,
     values: Mapping[str, np.ndarray],
     references: Mapping[str, Any],

@@ -1,0 +1,41 @@
+"""What to train next: budgets split between size and data, and whatever else the users of a law decide."""
+
+from bayescale.allocation.allocating import allocate, allocate_levels, answered
+from bayescale.allocation.budgets import (
+    ABSURD,
+    COSTS,
+    FAR,
+    NEAR_OPTIMAL,
+    Cost,
+    cost_named,
+    default_budgets,
+    largest_compute,
+    loss_on_budget,
+    optimum_at,
+    parameter_draws,
+    require_headline,
+    require_optimum,
+    require_within_reach,
+)
+from bayescale.allocation.record import Allocation
+
+__all__ = [
+    "ABSURD",
+    "COSTS",
+    "FAR",
+    "NEAR_OPTIMAL",
+    "Allocation",
+    "Cost",
+    "allocate",
+    "allocate_levels",
+    "answered",
+    "cost_named",
+    "default_budgets",
+    "largest_compute",
+    "loss_on_budget",
+    "optimum_at",
+    "parameter_draws",
+    "require_headline",
+    "require_optimum",
+    "require_within_reach",
+]
