@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from bayescale.allocation import (
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import PooledLaw, argument_names
 from bayescale.model import compiled, double_precision
+from bayescale.model.observing import RANGE
 from bayescale.noise import LINKS, NOISES
-from bayescale.posterior import Fit, finite, for_each_table, members_of, new_level, noise_scales, one_level
+from bayescale.posterior import Fit, carried, finite, for_each_table, members_of, new_level, noise_scales, one_level
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, compute_of
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 KINDS = {
     "mean": "the law's curve: the average over groups and runs",
     "new_group": "one run of groups not seen before: curve, group effects and noise",
-    "same_group": "one run of the named groups: curve, their estimated effects and noise",
+    "same_group": "one run of the named groups: curve, their estimated effects and noise, given its own checkpoints",
 }
 
 
@@ -40,7 +42,7 @@ class Forecast:
     """Forecast losses at given inputs, over the posterior.
 
     `dataset` has the dims (point, chain, draw) and one variable a kind of forecast: mean, new_group and, when levels
-    are named, same_group. `inputs` are the law's inputs at each point.
+    are named or the table is one run, same_group. `inputs` are the law's inputs at each point.
     """
 
     dataset: xr.Dataset
@@ -123,7 +125,8 @@ def forecast(
     or arrays of one length. With `C` alone the compute-optimal N and D are used, draw by draw. `levels`, as
     `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`, and the level of a column that
     the law's parameters differ by; without it a pooled law's curve is that of its average level, and a new group has a
-    level of its own.
+    level of its own. Where checkpoints err alike, a run that is named, or that is the whole table, goes on from the one
+    before: `same_group` is then narrower, the nearer the closer, than `new_group`, which is of another run.
 
     Raises `NotFittedFor` when an input of the law is missing, naming it, and (BS-R027) more than 1,000 times beyond the
     largest run, unless `far_ok`.
@@ -185,9 +188,16 @@ def forecast(
         new = new + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
     made = {"mean": mean, "new_group": link.inverse(new)}
     own = {p.over for p in law.parameters if p.over}
+    alone = bool(fit.info["options"].get("curve")) and f"{RANGE.name}{suffix}" in taken and not optimal
+    if alone and levels.get("run") in fit.runs.labels("run")[1]:
+        del levels["run"]
     levels = {column: level for column, level in (levels or {}).items() if column in fit.group or column not in own}
-    if levels:
-        same = location + sigma * noise.sample(rng, size, **shape_values)
+    if levels or alone:
+        same = sigma * noise.sample(rng, size, **shape_values)
+        goes_on = (alone or "run" in levels) and predicted is law.responses[0] and not about
+        if goes_on and (known_of := carried(fit, at, levels.get("run"), partial(_at_rows, fit, values, suffix), suffix)):
+            same = known_of.mean + known_of.share * same
+        same = location + same
         for column in fit.group:
             effects = fit.tree["posterior"][f"u_{column}{suffix}"]
             if column in levels:
@@ -226,6 +236,21 @@ def forecast(
     return Forecast(
         dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws)
     )
+
+
+def _at_rows(fit: Fit, values: Mapping[str, np.ndarray], suffix: str, rows: np.ndarray) -> np.ndarray:
+    """The law and all known effects at rows of the table on the link scale, shape (rows, samples)."""
+    law, runs = fit.law, fit.runs
+    at = {i.name: np.stack([runs.values(c)[rows] for c in i.columns(runs.columns)], axis=-1) for i in law.inputs}
+    at = {n: v if law.input(n).dims else v[:, 0] for n, v in at.items()}
+    made = LINKS[law.responses[0].support].forward(curve(fit, values, at, law.responses[0].name))
+    for column in fit.group:
+        effects = fit.tree["posterior"][f"u_{column}{suffix}"]
+        levels = [str(v) for v in np.asarray(effects[f"level_{column}"])]
+        index, labels = fit.runs.labels(column)
+        place = [levels.index(str(labels[k])) for k in index[rows]]
+        made = made + np.asarray(effects).reshape(-1, len(levels)).T[place]
+    return made
 
 
 def _of_members(fit: Fit, parts: Sequence[tuple[Fit, np.ndarray]], options: Mapping[str, Any]) -> Forecast:

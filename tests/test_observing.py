@@ -186,6 +186,57 @@ def test_a_table_that_is_one_curve_has_correlated_checkpoints(tmp_path):
     assert again.structure.key == model_of(fit).structure.key and again.structure.observing.serial
 
 
+def stand_in(model, draws=400, seed=5):
+    """A fit of draws near the middle of the prior: everything but the sampling."""
+    rng = np.random.default_rng(seed)
+    flat = 0.3 * rng.standard_normal((1, draws, model.structure.dimension))
+    stats_of = {"diverging": np.zeros((1, draws), bool), "energy": np.zeros((1, draws))}
+    info = fit_info(model, [], prob=0.9, sampler="nuts", settings=Settings(chains=1, draws=draws, warmup=0))
+    return bs.Fit(make_tree(model, flat, stats_of, rng), model.law, info)
+
+
+def test_a_run_goes_on_from_its_last_checkpoint():
+    """Forecasts of one curve against the conditional normal of its noise, draw by draw: 2,000 draws of a point's mean.
+
+    Means over draws agree within 5 of their standard errors, which fails once in a million.
+    """
+    x = np.geomspace(1e6, 1e8, 16)
+    error = (0.1 + 0.3 * (x / 1e7) ** -0.3) * np.exp(0.05 * np.sin(np.arange(16.0)))
+    runs = bs.Runs(pd.DataFrame(dict(examples=x, error=error, run="curve")), "one curve")
+    fit = stand_in(bs.build_model("power_law_offset:x=examples,y=error", runs, noise="normal"), draws=2000)
+    at = np.array([1.05e8, 2e8, 1e12, 3e7])
+    made = bs.forecast(fit, inputs={"x": at}, draws="posterior", far_ok=True)
+    assert {"mean", "new_group", "same_group"} == {*made.dataset.data_vars}
+    v = fit.draws()
+    mean = {n: np.asarray(made.dataset[n])[:, 0] for n in ("mean", "new_group", "same_group")}
+    for k, last in ((0, 15), (1, 15), (2, 15), (3, int(np.searchsorted(x, 3e7)) - 1)):
+        law = np.log(v["E"] + v["a_ref"] * (x[last] / fit.references["x0"]) ** -v["alpha"])
+        rho = np.exp(-np.log(at[k] / x[last]) / v["ell"])
+        noise = np.log(mean["same_group"][k] / mean["mean"][k]) - rho * (np.log(error[last]) - law)
+        z = noise / (v["sigma"] * np.sqrt(1 - rho**2))
+        assert abs(z.mean()) < 5 / 2000**0.5 and abs((z**2).mean() - 1) < 5 * (2 / 2000) ** 0.5
+    width = {n: np.ptp(np.quantile(np.log(y), (0.05, 0.95), axis=1), axis=0) for n, y in mean.items()}
+    assert width["same_group"][0] < width["same_group"][1] < width["new_group"][1]
+    named = bs.forecast(fit, inputs={"x": at}, levels={"run": "curve"}, draws="posterior", far_ok=True)
+    np.testing.assert_array_equal(named.dataset["same_group"], made.dataset["same_group"])
+    alone = stand_in(bs.build_model(fit.law, runs, noise="normal", group="none"))
+    assert "same_group" not in bs.forecast(alone, inputs={"x": at}, draws="posterior", far_ok=True).dataset
+
+
+def test_a_named_run_of_many_goes_on_with_its_own_effect():
+    """At a checkpoint that was seen there is nothing new; far beyond, the run is its effect and new noise (5 SE)."""
+    model = bs.build_model("chinchilla", curves(checkpoints=5), noise="normal", group="run")
+    fit, runs = stand_in(model), model.runs
+    row = int(np.flatnonzero(runs.labels("run")[0] == 2)[-1])
+    N, D = runs.values("params")[row], runs.values("tokens")[row]
+    seen = bs.forecast(fit, N=N, D=D, levels={"run": "run2"}, draws="posterior")
+    np.testing.assert_allclose(seen.dataset["same_group"], runs.values("loss")[row], rtol=1e-12)
+    far = bs.forecast(fit, N=N, D=1e6 * D, levels={"run": "run2"}, draws="posterior", far_ok=True)
+    same, mean = (np.asarray(far.dataset[n])[0, 0] for n in ("same_group", "mean"))
+    effect = np.asarray(fit.tree["posterior"]["u_run"])[0, :, 2]
+    assert abs(((np.log(same / mean) - effect) / fit.draws()["sigma"]).mean()) < 5 / 400**0.5
+
+
 def test_replicated_checkpoints_are_correlated_as_the_model_says():
     """400 curves: the lag correlation is within 5 standard errors, which fails once in a million."""
     model = bs.build_model("chinchilla", curves(checkpoints=5, runs=10), noise="normal")

@@ -195,14 +195,19 @@ def checkpoints_of(
     index = next((g.index for g in groupings if g.kind == "run"), None)
     if index is None and group == "auto" and runs.has("run") and len(runs.labels("run")[1]) == 1:
         index = runs.labels("run")[0]
-    scales = [i.column for i in law.inputs if _scalar(i)]
-    column = "tokens" if runs.has("tokens") else scales[0] if len(scales) == len(law.inputs) == 1 else None
+    column = place_column(law, runs)
     if index is None or column is None or len(index) < FEWEST_CHECKPOINTS * len(np.unique(index)):
         return None
     place = np.log(runs.values(column))
     if len({*zip(index.tolist(), place.tolist(), strict=True)}) < len(place):
         return None  # rows at the same place are evaluations of one model: no distance tells them apart
     return index, place
+
+
+def place_column(law: Law, runs: Runs) -> str | None:
+    """The column whose logarithm tells how far along its run a checkpoint is; None where there is none."""
+    scales = [i.column for i in law.inputs if _scalar(i)]
+    return "tokens" if runs.has("tokens") else scales[0] if len(scales) == len(law.inputs) == 1 else None
 
 
 def observing_data(

@@ -1,6 +1,7 @@
 """What a fit holds: draws as a DataTree, quantities with their Monte Carlo quality, saving and loading."""
 
 from bayescale.posterior import convergence
+from bayescale.posterior.continuing import carried
 from bayescale.posterior.fit import (
     SCHEMA,
     Fit,
@@ -37,6 +38,7 @@ from bayescale.posterior.tree import (
 )
 
 __all__ = [
+    "carried",
     "CERTIFIED",
     "FAILED",
     "MEMBER",

@@ -1,0 +1,66 @@
+"""What a run's own checkpoints still say of it: the part of their noise that goes on to its next ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayescale.model.observing import RANGE, place_column
+from bayescale.noise import LINKS
+from bayescale.posterior.fit import Fit
+from bayescale.posterior.rebuilding import noise_scales
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What goes on at each point of a run, by draw: its `mean` and the `share` of the noise's scale that is new.
+
+    Both have the shape (points, samples).
+    """
+
+    mean: np.ndarray
+    share: np.ndarray
+
+
+def carried(
+    fit: Fit,
+    at: Mapping[str, np.ndarray],
+    run: str | None,
+    location: Callable[[np.ndarray], np.ndarray],
+    suffix: str,
+) -> Carried | None:
+    """What the checkpoint nearest before each point (else the first after it) says of the noise there.
+
+    A run's residuals are correlated with exp(-distance / ell) along log tokens: given one of them, the next has that
+    share of it as its mean, in units of the noise's scale. `run` may be left out where the table is one; `location` gives
+    the law and what is known of groups at rows of the table, on the link scale. None where checkpoints are not
+    correlated in the fit, or points have no place along the run.
+    """
+    draws, runs, law = fit.draws("posterior"), fit.runs, fit.law
+    column = place_column(law, runs)
+    name = next((i.name for i in law.inputs if i.column == column and not i.dims), None)
+    observed = law.responses[0]
+    if f"{RANGE.name}{suffix}" not in draws or name not in at or fit.info["options"].get("min_flops") == "auto":
+        return None
+    index, labels = runs.labels("run")
+    own = np.ones(len(runs), bool) if run is None else index == [str(v) for v in labels].index(run)
+    own &= ~np.isin(runs.rows, fit.info["options"].get("held_out", ()))
+    if len(law.responses) > 1 or not own.any():
+        return None
+    rows = np.flatnonzero(own)
+    place = np.log(runs.values(column))[rows]
+    rows, place = rows[np.argsort(place)], np.sort(place)
+    points = np.log(np.asarray(at[name], float))
+    nearest = np.maximum(np.searchsorted(place, points, side="right") - 1, 0)
+    known, at_known = np.unique(rows[nearest], return_inverse=True)
+    link, y = LINKS[observed.support], runs.values(observed.source)[known]
+    residual = np.asarray(link.forward(y), float)[:, None] - location(known)
+    scale = noise_scales(fit, {i.name: runs.values(i.column)[known] for i in law.inputs if not i.dims}, suffix)
+    if runs.has(f"{observed.source}_se"):
+        error = runs.values(f"{observed.source}_se")[known] * np.exp(link.log_slope(y))
+        scale = np.hypot(scale, error[:, None])
+    rho = np.exp(-np.abs(points - place[nearest])[:, None] / draws[f"{RANGE.name}{suffix}"])
+    score = (residual / scale)[at_known]
+    return Carried(rho * noise_scales(fit, at, suffix) * score, np.sqrt(1 - rho**2))
