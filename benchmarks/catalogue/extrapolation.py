@@ -9,8 +9,12 @@ that the paper prints was not at hand: its code and its data are.
     BAYESCALE_DATA=tables python benchmarks/catalogue/extrapolation.py --store store --out result.json
 
 A curve's points are checkpoints of one run. `--noise independent` fits them as if they were not; `correlated`, the
-default of `fit` for a table that is one run, learns how far along the curve they err alike. What is chosen by looking
-at the coverage is chosen on the curves of one half (`half`) and reported on the other.
+default of `fit` for a table that is one run, learns how far along the curve they err alike. The points held out are of
+the same run: what is scored is the run going on from its last checkpoint (`same_group`), and beside it what another run
+of the law would reach (`new_group`), which is all that there is without correlation. As points of one curve err
+together, a share of points says little: `z` is the mean over a curve of the error of the median over the predictive
+sd, whose root mean square over curves is 1 or less where intervals are wide enough. What is chosen by looking at the
+coverage is chosen on the curves of one half (`half`) and reported on the other.
 
 With `--store`, a law that was stopped goes on where it was.
 `BAYESCALE_DATA` names the folder that holds the benchmark's two files, benchmark.vision.csv and benchmark.lang.csv.
@@ -54,7 +58,7 @@ HALVES = ("first half", "second half")
 NOISES = {"independent": "none", "correlated": "auto"}
 PROB = 0.9
 #: Test points are predicted in blocks of these lengths, so that curves share compiled programs.
-BLOCKS = (16, 64, 512)
+BLOCKS = (16, 64, 512, 1024)
 
 
 def load_curves(folder: str | os.PathLike[str]) -> dict[str, pd.DataFrame]:
@@ -115,13 +119,18 @@ def predicted(fit: bs.Fit, test: pd.DataFrame) -> dict[str, float]:
     # The design of a curve never tells all of BNSL from its prior: what the model says is scored all the same.
     made = bs.forecast(fit, inputs={"x": at}, prob=PROB, draws="posterior")
     median = made.interval("mean")[0, : len(x)]
-    _, low, high = made.interval("new_group")[:, : len(x)]
-    return {
-        "error": log_error(median, y),
-        "bias": float(np.mean(np.log(median) - np.log(y))),
-        "covered": float(np.mean((low <= y) & (y <= high))),
-        "width": float(np.mean(np.log(high) - np.log(low))),
-    }
+    found = {"error": log_error(median, y), "bias": float(np.mean(np.log(median) - np.log(y)))}
+    runs_on = "same_group" if "same_group" in made.dataset else "new_group"
+    found |= {"run_error": log_error(made.interval(runs_on)[0, : len(x)], y)}
+    for prefix, kind in (("", runs_on), ("new_", "new_group")):
+        draws = np.log(np.asarray(made.dataset[kind])[: len(x)].reshape(len(x), -1))
+        low, below, middle, above, high = np.quantile(draws, [0.05, 0.1587, 0.5, 0.8413, 0.95], axis=1)
+        found |= {
+            f"{prefix}covered": float(np.mean((low <= np.log(y)) & (np.log(y) <= high))),
+            f"{prefix}width": float(np.mean(high - low)),
+            f"{prefix}z": float(np.mean((np.log(y) - middle) / ((above - below) / 2))),
+        }
+    return found
 
 
 def wins(errors: dict[str, list[float]]) -> dict[str, float]:
@@ -159,9 +168,24 @@ def summary(results: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:
                     "covered": float(covered.mean()) if done else None,
                     "covered_se": float(covered.std(ddof=1) / len(done) ** 0.5) if len(done) > 1 else None,
                     "whole_curves_missed": int((covered == 0).sum()),
+                    "run_median_error": float(np.median([found[c]["run_error"] for c in done])) if done else None,
+                    "width": _typical(found, done, "width"),
+                    "z": _rms(found, done, "z"),
+                    "new_covered": float(np.mean([found[c]["new_covered"] for c in done])) if done else None,
+                    "new_width": _typical(found, done, "new_width"),
+                    "new_z": _rms(found, done, "new_z"),
                 }
             )
     return rows
+
+
+def _typical(found: dict[str, dict], curves: list[str], name: str) -> float | None:
+    """The geometric mean over curves."""
+    return float(np.exp(np.mean([np.log(found[c][name]) for c in curves]))) if curves else None
+
+
+def _rms(found: dict[str, dict], curves: list[str], name: str) -> float | None:
+    return float(np.sqrt(np.mean([found[c][name] ** 2 for c in curves]))) if curves else None
 
 
 def main() -> None:
@@ -207,7 +231,8 @@ def main() -> None:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the summary, errors in hundredths of a logarithm (about percent)."""
-    header = ["domain", "law", "certified", "median", "mean", "wins", "LSQ median", "mean", "wins", "covered", "missed"]
+    header = ["domain", "law", "certified", "median", "mean", "wins", "LSQ median", "mean", "wins"]
+    header += ["run on", "covered", "missed", "width", "z", "another run", "width", "z"]
     lines = []
     for r in rows:
         errors = [100 * r[k] if r[k] is not None else float("nan") for k in ("median_error", "mean_error")]
@@ -215,7 +240,9 @@ def show(rows: list[dict[str, Any]]) -> None:
         lines.append(
             [r["domain"], r["law"], f"{r['certified']}/{r['curves']}", *errors, _percent(r["wins"])]
             + [100 * t if t is not None else "" for t in theirs]
-            + [_percent(r["point_wins"]), _percent(r["covered"], r["covered_se"]), r["whole_curves_missed"]]
+            + [_percent(r["point_wins"]), 100 * r["run_median_error"] if r["run_median_error"] is not None else ""]
+            + [_percent(r["covered"], r["covered_se"]), r["whole_curves_missed"], _percent(r["width"]), r["z"] or ""]
+            + [_percent(r["new_covered"]), _percent(r["new_width"]), r["new_z"] or ""]
         )
     record.table(header, lines)
 
