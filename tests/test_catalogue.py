@@ -3,6 +3,9 @@
 import ast
 import contextlib
 import io
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 import bayescale
+from bayescale.cli import run
 from bayescale.law import call
 from bayescale.laws import LAWS, find_law
 from bayescale.laws.counts import binomial
@@ -52,6 +56,34 @@ def test_a_name_is_listed_once():
 def test_examples_are_of_the_law_they_name(spec):
     (example,) = (e for e in EXAMPLES.values() if spec in e.cases)
     assert find_law(spec).name == example.of
+
+
+#: The laws that were surveyed for the catalogue, by identifier.
+SURVEYED = """
+abnar_moe_sparsity additive_power algorithmic_progress beta_binomial_passk bimix bjorck_lr bnsl board_games
+carbs cbs_power chinchilla chinchilla_a1 chinchilla_gamma clark_routed compute_only d_cpt data_constrained
+data_mixing data_pruning deepseek_hparams distillation efficiency_multiplier farseer frantar_sparsity
+gadre_error gadre_overtrain gemstones_width_depth generic_other_axis hp_response_surface inference_aware
+information_capacity inverse_clip isoflop_parabola joint_moe kaplan_nd kaplan_ns krajewski_moe large_monkeys
+lc_zoo log_linear loss_to_loss lr_annealing m3_shifted m4 mccandlish_tradeoff metric_transform model_collapse
+multi_power_law multilingual_mix obs_scaling parscale passuntil porian_hparams pow4 power_law power_law_offset
+ppl_piecewise precision projektor qqt_filter rectified rl_sigmoid sigmoid_compute sloth step_law surge_lr
+test_time_gap theory_exponents time_matters transfer_effective_data two_step u_shape value_rl vocabulary
+"""
+
+
+def test_every_surveyed_law_is_listed(capsys):
+    """Built, an example or planned: `bayescale laws --json` lists each of the 74, and what else is built."""
+    assert run(["laws", "--json"]) == 0
+    listed = [law["name"] for law in json.loads(capsys.readouterr().out)["laws"]]
+    assert len(SURVEYED.split()) == 74 and {*SURVEYED.split()} <= {*listed}
+    assert {*listed} - {*SURVEYED.split()} <= {*LAWS}
+
+
+@pytest.mark.skipif("BAYESCALE_SURVEY" not in os.environ, reason="BAYESCALE_SURVEY names no folder with laws.yaml")
+def test_the_survey_is_as_it_was_copied():
+    text = (Path(os.environ["BAYESCALE_SURVEY"]) / "laws.yaml").read_text()
+    assert sorted(re.findall(r"^- id: (\S+)", text, re.MULTILINE)) == SURVEYED.split()
 
 
 def test_tiers_are_complete():
