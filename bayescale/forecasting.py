@@ -195,7 +195,9 @@ def forecast(
     if levels or alone:
         same = sigma * noise.sample(rng, size, **shape_values)
         goes_on = (alone or "run" in levels) and predicted is law.responses[0] and not about
-        if goes_on and (known_of := carried(fit, at, levels.get("run"), partial(_at_rows, fit, values, suffix), suffix)):
+        if goes_on and (
+            known_of := carried(fit, at, levels.get("run"), partial(_at_rows, fit, values, suffix), suffix)
+        ):
             same = known_of.mean + known_of.share * same
         same = location + same
         for column in fit.group:

@@ -216,9 +216,8 @@ def test_settings_at_the_vertex_of_a_response_surface():
     upper = np.log(flat(made, "lr_near_upper") / lr)
     within = inside & (upper < np.log(1e-1 / lr) - 0.01)
     np.testing.assert_allclose(upper[within], half[within], rtol=1e-4)
-    by_budget = bs.allocate(fit, 6 * 2e9 * 3e10, given={"N": 2e9})
-    np.testing.assert_allclose(flat(by_budget, "lr"), flat(made, "lr"), rtol=1e-5)
-    assert flat(by_budget, "tokens")[0] == pytest.approx(3e10)
+    split = bs.allocate(fit, 1e21, given={"lr": 1e-3, "bs": 5e5})  # with both given a budget splits as by any law
+    assert not split.choices and (flat(split, "near_lower") < flat(split, "params")).all()
 
 
 def test_a_share_of_the_domain_and_a_size_within_a_deadline():
@@ -247,6 +246,9 @@ def test_laws_that_predict_a_setting_are_read():
     fit = stand_in("step_law", dict(params=N, tokens=D, lr=1e-3, batch_tokens=1e6))
     v, made = fit.draws(), bs.allocate(fit, given={"N": 1e9, "D": 1e11})
     np.testing.assert_allclose(flat(made, "lr"), v["c"] * 1e9 ** v["a"] * 1e11 ** v["b"], rtol=1e-10)
+    by_budget = bs.allocate(fit, 6e20, given={"N": 1e9})
+    np.testing.assert_allclose(flat(by_budget, "lr"), flat(made, "lr"), rtol=1e-12)
+    assert flat(by_budget, "tokens")[0] == pytest.approx(1e11)
     assert made.choices == {"lr": "1", "batch_tokens": "tokens"} and made.to_json()[0]["loss"] is None
     assert any("batch_tokens: 100% of the draws lie outside the runs'" in n for n in made.notes)
     envelope = stand_in("chinchilla_a1", dict(flops=np.geomspace(1e18, 1e20, 8), params=np.geomspace(1e8, 1e9, 8)))
@@ -270,6 +272,7 @@ def test_questions_that_lack_or_contradict_something(shapes, sparse):
         (lambda: bs.allocate(sparse, 1e21, given={"D": 1e10}), "D is given"),
         (lambda: bs.allocate(sparse, 1e30), "nothing in the table bears on it"),
         (lambda: bs.regret(sparse, 1e9, 1e21), "more than a size"),
+        (lambda: bs.reach(sparse, 2.0, given={"S": 0.5}), "without what else is decided"),
         (lambda: bs.allocate(sparse, -1.0), "positive numbers of FLOP"),
     ):
         with pytest.raises(bs.NotFittedFor, match=message):
@@ -316,3 +319,6 @@ def test_the_command_tells_what_is_chosen(sparse, mixed, tmp_path, capsys):
     assert "Best choice" in printed and "r[w_web]" in printed and "within 0.1 % of the best loss" in printed
     assert run(["allocate", str(tmp_path / "sparse.nc")]) == 3
     assert "splits a budget" in capsys.readouterr().err
+    plain = stand_in("chinchilla", dict(params=N, tokens=D, loss=2.5))
+    plain.save(tmp_path / "plain.nc")
+    assert run(["allocate", str(tmp_path / "plain.nc")]) == 2  # as where a flag is missing

@@ -70,11 +70,22 @@ def allocate(
         raise NotFittedFor("budgets must be positive numbers of FLOP", remedy="For example --flops 1e21.")
     given = dict(given or {})
     decision = fit.law.decides
-    if decision is not None and decision.answers:
+    if decision is not None and decision.left(given):
         require_headline(fit, draws)
         fit, levels, about = one_level(fit, levels)
-        options = dict(prob=prob, max_params=max_params, cost=cost, given=given, levels=levels, weights=weights)
-        return decide(fit, budgets, about=about, draws=draws, far_ok=far_ok, **options)
+        return decide(
+            fit,
+            budgets,
+            about=about,
+            prob=prob,
+            max_params=max_params,
+            cost=cost,
+            given=given,
+            levels=levels,
+            weights=weights,
+            draws=draws,
+            far_ok=far_ok,
+        )
     require_optimum(fit.law, given)
     if budgets is None:
         raise NotFittedFor("say how much may be spent", remedy="For example flops=1e21 (--flops 1e21).")
@@ -170,5 +181,3 @@ def allocate_levels(fit: Fit, flops: Sequence[float], **options: Any) -> dict[st
         for column in fit.levels
         for level in levels_of(fit)
     }
-
-

@@ -146,6 +146,13 @@ def require_optimum(law: Law, given: Mapping[str, float]) -> None:
     lowered = law.responses[0].unit in LOSS_UNITS or law.floor is not None
     if not split or not lowered or any(i.dims for i in law.inputs):
         raise NotFittedFor(f"the law {law.name!r} has no compute-optimal model size at a budget", remedy=can)
+    if law.decides is not None and law.decides.sizes:
+        raise NotFittedFor(
+            f"the law {law.name!r} has no compute-optimal model size at a budget without what else is decided",
+            remedy="`allocate` answers all of it.",
+        )
+    if set_by := sorted({"N", "D", "C", "M"} & set(given)):
+        raise NotFittedFor(f"{set_by[0]} follows from a budget: it cannot be given as well", remedy="Leave it out.")
     missing = sorted(names - {"N", "D", "C", "M"} - set(given))
     if missing:
         told = ", ".join(f"{m} ({law.input(m).meaning})" for m in missing)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation.budgets import (
-    NEAR_OPTIMAL,
-    Cost,
-    cost_named,
-    largest_compute,
-    require_within_reach,
-)
+from bayescale.allocation.budgets import NEAR_OPTIMAL, Cost, largest_compute, require_within_reach
+from bayescale.allocation.planning import Plan, active_share, coefficients, cost_of, of_shapes, plan_of
 from bayescale.allocation.record import Allocation
 from bayescale.allocation.searching import least_in_box, least_mixture, near_in_box, near_mixture, over_draws
 from bayescale.errors import NotFittedFor, nearest
-from bayescale.law import Choice, Input, Law, argument_names, call
+from bayescale.law import Input, Law, argument_names, call
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit, levels_of
 from bayescale.runs import Runs, short
@@ -26,61 +20,11 @@ from bayescale.runs import Runs, short
 if TYPE_CHECKING:
     import xarray as xr
 
-#: A share of the draws at an edge, or outside the runs, that is said; a law of shapes that is off by this much is too.
-SAID, _OFF = 0.05, 0.05
+#: A share of the draws at an edge, or outside the runs, that is said.
+SAID = 0.05
 #: Near-optimal mixtures are looked for in so many draws, whose median is told; the choice of the least mean loss in
 #: so many.
 _NEAR_DRAWS, _MEAN_DRAWS = 200, 400
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is left to find once what was given is known.
-
-    `choices` and then, where a budget `splits`, N are the coordinates of the search; `follows` names inputs that others
-    fix, and those others; `bought` says that D is what a budget buys.
-    """
-
-    law: Law
-    choices: tuple[Choice, ...]
-    splits: bool
-    bought: bool
-    follows: Mapping[str, tuple[str, ...]]
-    given: tuple[str, ...]
-
-    @property
-    def mixture(self) -> Input | None:
-        """The vector of shares that is chosen, if one is."""
-        return next((i for c in self.choices if (i := self.law.input(c.name)).dims), None)
-
-    @property
-    def key(self) -> tuple:
-        """What a compiled program depends on."""
-        return (self.law, self.choices, self.splits, self.bought, tuple(self.follows.items()), self.given)
-
-    def inputs(self, x: Any, budget: Mapping[str, Any], m: Any) -> dict[str, Any]:
-        """The law's inputs at a point of the search; `m` is the module that computes them, NumPy or JAX's."""
-        known = {"C": budget["C"], **budget["given"]}
-        if self.mixture is not None:
-            known[self.choices[0].name] = x
-        else:
-            for k, c in enumerate(self.choices):
-                known[c.name] = m.exp(x[k]) if c.scale == "log" else x[k]
-        if self.splits:
-            known["N"] = m.exp(x[len(self.choices)])
-        for name, parts in self.follows.items():
-            constant, *exponents = budget["follows"][name]
-            known[name] = m.exp(constant + sum(p * m.log(known[n]) for n, p in zip(parts, exponents, strict=True)))
-        if self.bought:
-            rule = Cost("", "", budget["log_factor"], budget["slope"])
-            size = m.log(known["N"] * self.active(known))
-            known["D"] = m.exp(rule.log_tokens(size, m.log(budget["C"])))
-        return known
-
-    def active(self, known: Mapping[str, Any]) -> Any:
-        """The share of the parameters that compute counts."""
-        decision = self.law.decides
-        return call(decision.active, known) if decision is not None and decision.active is not None else 1.0
 
 
 def decide(
@@ -100,8 +44,8 @@ def decide(
     """What `allocate` answers for a law with a decision of its own; see there."""
     law, runs = fit.law, fit.runs
     plan = plan_of(law, budgets is not None, given)
-    rule = _cost(plan, runs, cost)
-    largest = largest_compute(runs, rule, _active(law, runs)) if budgets is not None else float("nan")
+    rule = cost_of(plan, runs, cost)
+    largest = largest_compute(runs, rule, active_share(law, runs)) if budgets is not None else float("nan")
     if budgets is not None:
         require_within_reach(budgets, largest, far_ok)
     if max_params is not None and not plan.splits:
@@ -110,7 +54,7 @@ def decide(
             remedy="Give the size, as given={'N': …}, or leave the cap out.",
         )
     values, weighed, told = _levels(fit, draws, levels, weights)
-    notes = [*about, *told, *_of_shapes(plan, runs)]
+    notes = [*about, *told, *of_shapes(plan, runs)]
     data: dict[str, list[np.ndarray]] = {}
     units: dict[str, str] = {}
     for C in [float("nan")] if budgets is None else budgets:
@@ -119,7 +63,7 @@ def decide(
             "log_factor": np.asarray(rule.log_factor),
             "slope": np.asarray(rule.slope),
             "given": {k: np.asarray(float(v)) for k, v in given.items()},
-            "follows": _coefficients(plan, runs),
+            "follows": coefficients(plan, runs),
         }
         found, units = _read(fit, plan, values, weighed, budget) if law.decides.reads else _found(  # type: ignore[union-attr]
             fit, plan, rule, values, weighed, budget, max_params
@@ -128,98 +72,6 @@ def decide(
             data.setdefault(name, []).append(x)
         notes += _of_edges(plan, found, runs, float(C))
     return _recorded(fit, plan, data, units, budgets, rule, largest, prob, draws, tuple(dict.fromkeys(notes)))
-
-
-def plan_of(law: Law, budget: bool, given: Mapping[str, float]) -> Plan:
-    """What is chosen, bought, given and follows; raises `NotFittedFor` where a question lacks or contradicts something."""
-    decision, names = law.decides, [i.name for i in law.inputs]
-    assert decision is not None
-    if unknown := sorted(set(given) - {*names}):
-        raise NotFittedFor(f"the law {law.name!r} has no input {unknown[0]!r}", remedy=nearest(unknown[0], names))
-    choices = tuple(c for c in decision.choices if c.name not in given)
-    splits = decision.splits and "N" not in given
-    kept = {n: parts for n, parts in decision.follows.items() if n not in given}
-    unset = [n for n in names if n not in given and n not in kept and n not in {c.name for c in choices}]
-    if splits:
-        unset.remove("N")
-    if splits and "D" in given:
-        raise NotFittedFor(
-            f"{law.name!r} splits a budget between N and D, and D is given", remedy="Give the budget, or N as well."
-        )
-    bought = budget and "D" in unset and ("N" in given or "N" in kept or splits)
-    spent = budget and "C" in unset
-    if bought or spent:
-        unset.remove("D" if bought else "C")
-    elif budget and "N" in names and "D" in unset:
-        raise NotFittedFor(
-            f"what {law.name!r} decides depends on N ({law.input('N').meaning}), which a budget does not set",
-            remedy="Give it: given={'N': …} (--given N=…).",
-        )
-    elif budget:
-        raise NotFittedFor(
-            f"no budget bears on what {law.name!r} decides" + (" once D is given" if "D" in given else ""),
-            remedy="Leave the budget out" + (f", and give {', '.join(unset)}." if unset else "."),
-        )
-    elif splits:
-        raise NotFittedFor(f"{law.name!r} splits a budget: say which", remedy="For example flops=1e21 (--flops 1e21).")
-    if unset:
-        told = ", ".join(f"{n} ({law.input(n).meaning})" for n in unset)
-        buys = " or a budget (--flops …)" if unset == ["D"] else ""
-        raise NotFittedFor(
-            f"what {law.name!r} decides depends on {told}",
-            remedy=f"Give it: given={{{unset[0]!r}: …}} (--given {unset[0]}=…){buys}.",
-        )
-    if not choices and not splits and not decision.reads:
-        raise NotFittedFor(f"everything that {law.name!r} depends on is given", remedy="Ask for a forecast.")
-    return Plan(law, choices, splits, bought, {n: tuple(parts) for n, parts in kept.items()}, tuple(sorted(given)))
-
-
-def _coefficients(plan: Plan, runs: Runs) -> dict[str, tuple[np.ndarray, ...]]:
-    """For every input that follows: its constant and exponents by the table's rows, by least squares on logarithms.
-
-    Where the rows do not tell the exponents apart, the declared ones stay and the rows set the constant alone.
-    """
-    made, declared = {}, plan.law.decides.follows if plan.law.decides else {}
-    for name in plan.follows:
-        parts = declared[name]
-        y = np.log(runs.values(plan.law.input(name).column))
-        logs = np.stack([np.log(runs.values(plan.law.input(n).column)) for n in parts], axis=1)
-        design = np.column_stack([np.ones(len(y)), logs - logs.mean(axis=0)])
-        if np.linalg.matrix_rank(design, tol=1e-6) == design.shape[1]:
-            exponents = np.linalg.lstsq(design, y, rcond=None)[0][1:]
-        else:
-            exponents = np.array([*parts.values()])
-        made[name] = tuple(map(np.asarray, (np.mean(y - logs @ exponents), *exponents)))
-    return made
-
-
-def _of_shapes(plan: Plan, runs: Runs) -> list[str]:
-    """How inputs that follow were taken from the table, and how well that holds there."""
-    made = []
-    for name, (constant, *exponents) in _coefficients(plan, runs).items():
-        y = np.log(runs.values(plan.law.input(name).column))
-        terms = [*zip(plan.follows[name], exponents, strict=True)]
-        by = constant + sum(p * np.log(runs.values(plan.law.input(n).column)) for n, p in terms)
-        off = float(np.exp(np.max(np.abs(y - by))) - 1)
-        power = " ".join(f"{n}^{p:.3g}" for n, p in terms)
-        made.append(f"{name} = {np.exp(constant):.3g} {power} by the table's own rows, to within {off:.1%}")
-    return made
-
-
-def _active(law: Law, runs: Runs) -> np.ndarray | None:
-    """The share of the parameters that compute counts, of every row of the table."""
-    decision = law.decides
-    if decision is None or decision.active is None:
-        return None
-    names = argument_names(decision.active)
-    return np.asarray(decision.active(**{n: runs.values(law.input(n).column) for n in names}), float)
-
-
-def _cost(plan: Plan, runs: Runs, cost: str) -> Cost:
-    made = cost_named(cost, runs, _active(plan.law, runs))
-    if made.name == "6nd" and plan.law.decides is not None and plan.law.decides.active is not None:
-        return Cost("6nd", "C = 6ND of the active parameters")
-    return made if plan.bought or any(i.name == "C" for i in plan.law.inputs) else Cost(made.name, "no budget")
 
 
 def _levels(
@@ -285,7 +137,9 @@ def _box(plan: Plan, rule: Cost, runs: Runs, C: float, max_params: float | None)
         high.append(ends[1])
     if plan.splits:
         most = float(rule.log_largest(np.log(C)))
-        if (active := _active(plan.law, runs)) is not None:  # a sparse model holds more parameters than compute counts
+        if (
+            active := active_share(plan.law, runs)
+        ) is not None:  # a sparse model holds more parameters than compute counts
             most -= float(np.log(active.min()))
         low.append(0.0)
         high.append(most if max_params is None else min(most, float(np.log(max_params))))
@@ -487,7 +341,9 @@ def _of_edges(plan: Plan, found: dict[str, np.ndarray], runs: Runs, C: float) ->
                     "an optimum"
                 )
         if factor > 1 and 1 - inside >= SAID:
-            notes.append(f"{name}{where}: {1 - inside:.0%} of the draws lie outside the runs' {short(least)} to {short(most)}")
+            notes.append(
+                f"{name}{where}: {1 - inside:.0%} of the draws lie outside the runs' {short(least)} to {short(most)}"
+            )
     for r in plan.law.responses:
         outside = 1 - float(found.get(f"{r.name}_inside", 1.0))
         if plan.law.decides is not None and plan.law.decides.reads and outside >= SAID:
@@ -539,5 +395,3 @@ def _recorded(
         fit.interval_kind(draws),
         dict(units),
     )
-
-

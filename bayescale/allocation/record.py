@@ -26,11 +26,11 @@ class Allocation:
     and near_upper (the ends of the near-optimal set of model sizes). `largest` is the compute of the largest run.
 
     Where a law's users decide more, or something else, `choices` names it with its unit: every name is a variable of
-    `dataset`, its near-optimal set `NAME_near_lower` to `NAME_near_upper`. `NAME_inside` and `NAME_edge` (by budget) are
-    the shares of draws whose optimum lies within the table's runs, and at an end of where it was looked for. One choice
-    must be taken for all draws: `NAME_taken` has the least mean loss, and `regret` is the share of the best loss that it
-    loses, draw by draw. What a budget does not bear on (a
-    mixture, a learning rate) stands at one budget that is not a number, and has no params or tokens.
+    `dataset`, its near-optimal set `NAME_near_lower` to `NAME_near_upper`. `NAME_inside` and `NAME_edge` (by budget)
+    are the shares of draws whose optimum lies within the table's runs, and at an end of where it was looked for. One
+    choice must be taken for all draws: `NAME_taken` has the least mean loss, and `regret` is the share of the best loss
+    that it loses, draw by draw. What a budget does not bear on (a mixture, a learning rate) stands at one budget that
+    is not a number, and has no params or tokens.
     """
 
     dataset: xr.Dataset

@@ -297,7 +297,9 @@ def allocate(
     fit: FitPath,
     flops: Annotated[
         list[str] | None,
-        typer.Option("--flops", help="A budget in FLOP; may be repeated. Left out where none bears on what is decided."),
+        typer.Option(
+            "--flops", help="A budget in FLOP; may be repeated. Left out where none bears on what is decided."
+        ),
     ] = None,
     max_params: Annotated[str | None, typer.Option("--max-params", help="The largest model you can train.")] = None,
     cost: Annotated[str, typer.Option(help="6nd, or table: compute as the runs spent it.")] = "6nd",
@@ -317,6 +319,8 @@ def allocate(
     from bayescale.tables import allocation_lines
 
     result = load_fit(fit)
+    if not flops and not (result.law.decides and result.law.decides.answers):
+        raise typer.BadParameter("Say how much may be spent, for example 1e21.", param_hint="--flops")
     made = allocate_budgets(
         result,
         budgets_of(flops) if flops else None,

@@ -160,7 +160,7 @@ def regret(
     if sizes.ndim != 1 or not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise NotFittedFor("model sizes must be positive numbers of parameters", remedy="For example --params 7e9.")
     budgets = float(flops) * np.geomspace(_LEAST_SHARE, 1.0, _BUDGETS)
-    if fit.law.decides is not None and fit.law.decides.answers:
+    if fit.law.decides is not None and fit.law.decides.sizes:
         raise NotFittedFor(
             f"users of {fit.law.name!r} decide more than a size, so none has a regret of its own",
             remedy="`allocate` tells the near-optimal range of each choice, and what taking the medians loses.",

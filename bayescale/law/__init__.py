@@ -1,5 +1,6 @@
 """What a scaling law is: inputs, parameters, priors, response, and the declaration that holds them."""
 
+from bayescale.law.decisions import Choice, Decision
 from bayescale.law.declaration import (
     Check,
     Derived,
@@ -9,7 +10,6 @@ from bayescale.law.declaration import (
     Reference,
     Response,
 )
-from bayescale.law.decisions import Choice, Decision
 from bayescale.law.formulas import argument_names, call, contribution_name
 from bayescale.law.pooling import PooledLaw, Spread, pooled_law
 from bayescale.law.priors import (

@@ -51,3 +51,12 @@ class Decision:
     def answers(self) -> bool:
         """Whether there is more to decide than a size and data that a budget splits into."""
         return bool(self.choices) or self.reads or self.active is not None
+
+    @property
+    def sizes(self) -> bool:
+        """Whether a budget buys by more than the size: only a share of it counts, or a shape makes it."""
+        return self.active is not None or bool(self.follows)
+
+    def left(self, given: Mapping[str, float]) -> bool:
+        """Whether there is still more to decide than that split once some inputs are given."""
+        return self.reads or self.sizes or any(c.name not in given for c in self.choices)

@@ -162,8 +162,8 @@ class Law:
     NumPy: it names `mean`, inputs and parameters, which come with axes that broadcast over (..., rows). `floor` names
     the parameter that the (first) formula adds to the rest (`"-E"` if it is subtracted): samplers then work with the
     predicted response instead. `optimum` is the closed-form compute-optimal `(N, D)` under C = 6ND, or None.
-    `decisions` says what its users decide with it, `decides` what of that `allocate` answers, and `unverified` what of it
-    could not be checked against its source.
+    `decisions` says what its users decide with it, `decides` what of that `allocate` answers, and `unverified` what of
+    it could not be checked against its source.
 
     Raises `LawError` (BS-L001) when the declaration contradicts itself.
 

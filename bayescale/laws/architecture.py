@@ -50,8 +50,8 @@ def _slope_at_middle(b, c, N0):
 def clark_routed() -> Law:
     """Routed language models: bilinear in log size and log of the effective number of experts (Clark et al.).
 
-    `allocate` finds the number of experts at a size, and the dense model that they make it worth: the law counts no cost
-    of experts, so below the cut-off it is as many as the table's runs have.
+    `allocate` finds the number of experts at a size, and the dense model that they make it worth: the law counts no
+    cost of experts, so below the cut-off it is as many as the table's runs have.
     """
     router = dict(a=-0.082, b=-0.108, c=0.009, d=1.104, Es=1.847, Em=314.478)
     return Law(
@@ -91,7 +91,8 @@ def clark_routed() -> Law:
         unidentified=("E_m without more than about 100 experts", "b against c when sizes span less than a decade"),
         decisions=("how many experts to train at a size", "the dense model that a routed one is worth"),
         decides=Decision(
-            (Choice("E"),), shows={"dense_worth": Derived(_dense_worth, "size of the dense model of that loss", "parameters")}
+            (Choice("E"),),
+            shows={"dense_worth": Derived(_dense_worth, "size of the dense model of that loss", "parameters")},
         ),
         checks=(
             Check("S-BASE, N = 130e6, 64 experts", dict(router, N=1.3e8, E=64.0), 2.38854),

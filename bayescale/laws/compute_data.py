@@ -175,8 +175,8 @@ def additive_power(axes: str = "params+tokens") -> Law:
         relations=("power_law_offset with one axis", "chinchilla on params+tokens"),
         decisions=("which axis is the bottleneck", "how to divide a budget between axes"),
         decides=Decision(
-            instead="Its axes are any columns, so what they cost is not known: forecast a few ways of dividing a budget, "
-            "or fit chinchilla where the axes are params and tokens."
+            instead="Its axes are any columns, so what they cost is not known: forecast a few ways of dividing a "
+            "budget, or fit chinchilla where the axes are params and tokens."
         ),
         unidentified=("axes that move together share their terms",),
         options={"axes": axes},

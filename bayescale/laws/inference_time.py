@@ -9,7 +9,6 @@ from bayescale.laws.counts import beta_binomial, betaln
 from bayescale.laws.references import BROWN, LEVI, SCHAEFFER_MONKEYS
 from bayescale.laws.registry import catalogued
 
-
 _SAMPLES = "Coverage only rises with samples: ask, by `reach`, for the k that a target coverage needs."
 
 

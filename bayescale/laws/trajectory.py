@@ -86,8 +86,8 @@ def kaplan_ns() -> Law:
         ),
         decisions=("when to stop a run", "the batch size that wastes neither steps nor tokens"),
         decides=Decision(
-            instead="What a step costs beside a token is not in it: `reach` with over='S' says how many steps a loss takes "
-            "at a batch size, and B_crit(L) = Bstar L^(-1/aB) is the batch that wastes neither."
+            instead="What a step costs beside a token is not in it: `reach` with over='S' says how many steps a loss "
+            "takes at a batch size, and B_crit(L) = Bstar L^(-1/aB) is the batch that wastes neither."
         ),
         unverified="Constants of Su et al. 2024 (arXiv:2403.06563), which refit the law, could not be checked: no text "
         "of the paper and no code with them was at hand. The check values are Kaplan's.",

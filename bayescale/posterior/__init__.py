@@ -38,7 +38,6 @@ from bayescale.posterior.tree import (
 )
 
 __all__ = [
-    "carried",
     "CERTIFIED",
     "FAILED",
     "MEMBER",
@@ -53,6 +52,7 @@ __all__ = [
     "at_level",
     "averaged",
     "axis_labels",
+    "carried",
     "convergence",
     "evaluate_draws",
     "finite",

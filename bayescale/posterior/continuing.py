@@ -34,15 +34,22 @@ def carried(
     """What the checkpoint nearest before each point (else the first after it) says of the noise there.
 
     A run's residuals are correlated with exp(-distance / ell) along log tokens: given one of them, the next has that
-    share of it as its mean, in units of the noise's scale. `run` may be left out where the table is one; `location` gives
-    the law and what is known of groups at rows of the table, on the link scale. None where checkpoints are not
+    share of it as its mean, in units of the noise's scale. `run` may be left out where the table is one; `location`
+    gives the law and what is known of groups at rows of the table, on the link scale. None where checkpoints are not
     correlated in the fit, or points have no place along the run.
     """
     draws, runs, law = fit.draws("posterior"), fit.runs, fit.law
     column = place_column(law, runs)
+    if column is None:
+        return None
     name = next((i.name for i in law.inputs if i.column == column and not i.dims), None)
     observed = law.responses[0]
-    if f"{RANGE.name}{suffix}" not in draws or name not in at or fit.info["options"].get("min_flops") == "auto":
+    if (
+        f"{RANGE.name}{suffix}" not in draws
+        or name is None
+        or name not in at
+        or fit.info["options"].get("min_flops") == "auto"
+    ):
         return None
     index, labels = runs.labels("run")
     own = np.ones(len(runs), bool) if run is None else index == [str(v) for v in labels].index(run)

@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import ABSURD, Allocation, allocate, allocate_levels, answered, largest_compute, require_optimum
+from bayescale.allocation import (
+    ABSURD,
+    Allocation,
+    allocate,
+    allocate_levels,
+    answered,
+    largest_compute,
+    require_optimum,
+)
 from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law
 from bayescale.laws import LAWS, find_law

@@ -91,7 +91,7 @@ def allocation_lines(allocation: Allocation) -> list[str]:
 
 
 def choice_lines(allocation: Allocation) -> list[str]:
-    """What a law's users choose, budget by budget: how sure, what else would do as well, and whether runs bear it out."""
+    """What a law's users choose, budget by budget: how sure, what else would do, and whether the runs reach there."""
     spent = np.isfinite(allocation.flops).all()
     lines = [f"Best choice ({allocation.cost})" if spent else "Best choice"]
     units = {"params": "parameters", "tokens": "tokens", "tokens_per_param": "tokens/parameter"}
