@@ -171,7 +171,8 @@ def test_the_mixture_of_one_loss_is_a_linear_programme(mixed):
     assert made.to_json()[0]["params"] is None and "FLOP" not in repr(made)
 
 
-def test_the_mixture_of_several_losses_against_another_optimiser(mixed):
+def test_the_mixture_of_several_losses_against_another_optimiser(mixed, monkeypatch):
+    monkeypatch.setattr("bayescale.allocation.deciding._NEAR_DRAWS", 10)
     made = bs.allocate(mixed, weights={"a": 3.0, "c": 1.0})
     names = ("web", "code", "books", "wiki")
     r = np.stack([flat(made, f"r[w_{n}]") for n in names], axis=1)
@@ -193,6 +194,10 @@ def test_the_mixture_of_several_losses_against_another_optimiser(mixed):
         ]  # fmt: skip
         assert weighted(r[k]) <= min(tried) + 1e-8 and min(tried) <= weighted(r[k]) + 1e-4
     assert any("weighed 0.75 a, 0.25 c" in n for n in made.notes)
+    assert any("differs from that of the nearest run" in n for n in made.notes)
+    entry = made.to_json()[0]["choices"]
+    assert np.isnan(made.dataset["r[w_web]_near_lower"]).mean() == 0.9
+    assert all(c["near_optimal"]["lower"] <= c["near_optimal"]["upper"] for c in entry.values())
     taken = [c["taken"] for c in made.to_json()[0]["choices"].values()]
     assert sum(taken) == pytest.approx(1.0, abs=1e-9)
     for weights, message in (({"d": 1.0}, "no level 'd'"), ({"a": -1.0}, "at least zero"), ({"a": 0.0}, "above")):

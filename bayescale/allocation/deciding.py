@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SAID = 0.05
 #: Near-optimal mixtures are looked for in so many draws, whose median is told; the choice of the least mean loss in
 #: so many.
-_NEAR_DRAWS, _MEAN_DRAWS = 200, 400
+_NEAR_DRAWS, _MEAN_DRAWS = 100, 400
 
 
 def decide(
@@ -246,7 +246,10 @@ def _named(
     units: dict[str, str] = {}
     labels = _labels(plan, runs)
     for k, (name, log, unit, range_) in enumerate(labels):
-        chosen, near, taken = (np.exp(v) if log else v for v in (x[k], out["near"][:, k], out["taken"][k]))
+        near = out["near"][:, k]
+        for end in (low[k], high[k]):  # a search by halves comes near an end and never reaches it
+            near = np.where(np.abs(near - end) < 1e-6 * width[k], end, near)
+        chosen, near, taken = (np.exp(v) if log else v for v in (x[k], near, out["taken"][k]))
         found[f"{name}_taken"] = np.asarray(taken)
         if name == "params":
             found |= {"params": chosen, "near_lower": near[:, 0], "near_upper": near[:, 1]}
@@ -327,6 +330,7 @@ def _of_edges(plan: Plan, found: dict[str, np.ndarray], runs: Runs, C: float) ->
     """Which choices lie at the end of where they were looked for, and which outside the table's runs."""
     notes, where = [], f" at {C:.3g} FLOP" if np.isfinite(C) else ""
     beyond = {c.name: c.beyond for c in plan.choices}
+    mixed: dict[str, list[str]] = {"least": [], "most": []}
     for name, _, _, (least, most) in _labels(plan, runs):
         if f"{name}_edge" not in found:
             continue
@@ -334,7 +338,9 @@ def _of_edges(plan: Plan, found: dict[str, np.ndarray], runs: Runs, C: float) ->
         edge, inside = float(found[f"{name}_edge"]), float(found[f"{name}_inside"])
         factor = beyond.get(name, 1.0)
         for share, end, value in ((low, "least", least / factor), (edge - low, "most", most * factor)):
-            if share >= SAID:
+            if plan.mixture is not None:
+                mixed[end] += [f"{name} ({share:.0%})"] if share >= SAID else []
+            elif share >= SAID:
                 limit = "that the runs have" if factor == 1 else f"looked for, {factor:g} times beyond the runs"
                 notes.append(
                     f"{name}{where}: {share:.0%} of the draws take the {end} {limit} ({short(value)}), an edge and not "
@@ -344,6 +350,15 @@ def _of_edges(plan: Plan, found: dict[str, np.ndarray], runs: Runs, C: float) ->
             notes.append(
                 f"{name}{where}: {1 - inside:.0%} of the draws lie outside the runs' {short(least)} to {short(most)}"
             )
+    for end, names in mixed.items():
+        if names:
+            told = ", ".join(names)
+            notes.append(f"the {end} that the runs have, an edge and not an optimum, in so many draws: {told}")
+    if (i := plan.mixture) is not None:
+        names = [f"{i.name}[{c}]_taken" for c in i.columns(runs.columns)]
+        off = np.abs(_values(i, runs) - np.array([float(found[n]) for n in names])).sum(axis=1).min() / 2
+        if off >= SAID:
+            notes.append(f"the mixture to take differs from that of the nearest run in {off:.0%} of its shares")
     for r in plan.law.responses:
         outside = 1 - float(found.get(f"{r.name}_inside", 1.0))
         if plan.law.decides is not None and plan.law.decides.reads and outside >= SAID:

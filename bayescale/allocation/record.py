@@ -96,7 +96,8 @@ class Allocation:
         names = {end: f"{prefix}_{end}" for end in ("lower", "upper")}
         if names["lower"] not in self.dataset:
             return None
-        return {end: finite(np.median(np.asarray(self.dataset[n])[k])) for end, n in names.items()}
+        # Those of a mixture are found in some draws alone, and not a number in the others.
+        return {end: finite(np.nanmedian(np.asarray(self.dataset[n])[k])) for end, n in names.items()}
 
     def _choices(self, k: int) -> dict[str, Any]:
         made = {}
