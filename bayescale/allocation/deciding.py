@@ -68,9 +68,9 @@ def decide(
         found, units = _read(fit, plan, values, weighed, budget) if law.decides.reads else _found(  # type: ignore[union-attr]
             fit, plan, rule, values, weighed, budget, max_params
         )  # fmt: skip
+        notes += _of_edges(plan, found, runs, float(C))
         for name, x in found.items():
             data.setdefault(name, []).append(x)
-        notes += _of_edges(plan, found, runs, float(C))
     return _recorded(fit, plan, data, units, budgets, rule, largest, prob, draws, tuple(dict.fromkeys(notes)))
 
 
