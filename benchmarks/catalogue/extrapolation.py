@@ -94,13 +94,16 @@ def scored(
     workers: int | None = None,
     noise: str = "independent",
     store: Path | None = None,
+    ell: tuple[float, float] | None = None,
 ) -> dict[str, dict]:
     """By curve: error of the posterior median, coverage and width of the 90 % interval, and the certificate."""
     fitted = {n: split(c)[0].reset_index(drop=True).assign(run=n) for n, c in curves.items()}
     tables = {n: bs.read_runs(frame, response="error") for n, frame in fitted.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bs.NotConverged)
-        batch = bs.fit_many(law, tables, seed=seed, group=NOISES[noise], workers=workers, store=store, progress=False)
+        asked = dict(seed=seed, group=NOISES[noise], workers=workers, store=store, progress=False)
+        prior = {"ell": bs.LogNormal(float(np.log(ell[0])), ell[1])} if ell else None
+        batch = bs.fit_many(law, tables, priors=prior, **asked)
     made: dict[str, dict] = {}
     for name, curve in curves.items():
         status = batch.status.loc[name]
@@ -195,19 +198,24 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every so many-th curve")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--noise", default="correlated", choices=[*NOISES])
+    parser.add_argument("--ell", type=float, nargs=2, help="another prior of the range: its median and log sd")
+    parser.add_argument("--half", type=int, choices=(0, 1), help="one half of the curves alone")
     parser.add_argument("--store", type=Path, help="folder for what was fitted, to go on from")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     every = load_curves(given.folder)
-    curves = {name: every[name] for name in [*every][:: given.every]}
+    names = [n for n in every if given.half in (None, half(n))]
+    curves = {name: every[name] for name in names[:: given.every]}
     results: dict[str, dict] = {}
     if given.out and given.out.exists():  # laws that are not asked for are kept
         earlier = json.loads(given.out.read_text())
         results = {law: found for law, found in earlier["curves"].items() if [*found] == [*curves]}
     for law in given.laws:
         start = time.perf_counter()
-        store = given.store / f"{law}-{given.noise}-{given.every}" if given.store else None
-        results[law] = scored(LAWS[law], curves, workers=given.workers, noise=given.noise, store=store)
+        asked = [law, given.noise, given.every, *(given.ell or ()), *([] if given.half is None else [given.half])]
+        store = given.store / "-".join(map(str, asked)) if given.store else None
+        options = dict(workers=given.workers, noise=given.noise, store=store, ell=given.ell)
+        results[law] = scored(LAWS[law], curves, **options)
         for name, curve in curves.items():
             fitted, test = split(curve)
             best = point.estimate(law, *fitted.to_numpy(float).T, name.split(" · ")[0])
