@@ -57,6 +57,8 @@ HALVES = ("first half", "second half")
 #: What `group=` is for a table of one run.
 NOISES = {"independent": "none", "correlated": "auto"}
 PROB = 0.9
+#: So many curves are fitted, and stored, together.
+PART = 12
 #: Test points are predicted in blocks of these lengths, so that curves share compiled programs.
 BLOCKS = (16, 64, 512, 1024)
 
@@ -103,9 +105,12 @@ def scored(
         warnings.simplefilter("ignore", bs.NotConverged)
         asked = dict(seed=seed, group=NOISES[noise], workers=workers, store=store, progress=False)
         prior = {"ell": bs.LogNormal(float(np.log(ell[0])), ell[1])} if ell else None
-        batch = bs.fit_many(law, tables, priors=prior, **asked)
+        names = [*tables]
+        parts = [{n: tables[n] for n in names[k : k + PART]} for k in range(0, len(names), PART)]
+        batches = [bs.fit_many(law, part, priors=prior, **asked) for part in parts]
     made: dict[str, dict] = {}
     for name, curve in curves.items():
+        batch = next(b for b in batches if name in b.status.index)
         status = batch.status.loc[name]
         made[name] = {"status": status["status"], "rung": status["rung"], "seconds": status.get("seconds")}
         made[name]["sentence"] = status["sentence"]
