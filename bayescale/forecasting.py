@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KINDS = {
     "mean": "the law's curve: the average over groups and runs",
     "new_group": "one run of groups not seen before: curve, group effects and noise",
-    "same_group": "one run of the named groups: curve, their estimated effects and noise, given its own checkpoints",
+    "same_group": "one run of the named groups: curve, their estimated effects and noise",
 }
 
 
@@ -126,7 +126,9 @@ def forecast(
     `{"params": "1e9"}`, names groups whose estimated effects are used for `same_group`, and the level of a column that
     the law's parameters differ by; without it a pooled law's curve is that of its average level, and a new group has a
     level of its own. Where checkpoints err alike, a run that is named, or that is the whole table, goes on from the one
-    before: `same_group` is then narrower, the nearer the closer, than `new_group`, which is of another run.
+    before, at the inputs of that run: the nearer it is, the narrower `same_group` is beside `new_group`, which is of
+    another run. Only the checkpoint before counts (the first one before it), and every point is drawn by itself: the
+    difference of two points of one run is less uncertain than these draws say.
 
     Raises `NotFittedFor` when an input of the law is missing, naming it, and (BS-R027) more than 1,000 times beyond the
     largest run, unless `far_ok`.
@@ -189,34 +191,27 @@ def forecast(
     made = {"mean": mean, "new_group": link.inverse(new)}
     own = {p.over for p in law.parameters if p.over}
     alone = bool(fit.info["options"].get("curve")) and f"{RANGE.name}{suffix}" in taken and not optimal
-    if alone and levels.get("run") in fit.runs.labels("run")[1]:
+    levels = {column: str(v) for column, v in levels.items() if column in fit.group or column not in own}
+    if alone and levels.get("run") in map(str, fit.runs.labels("run")[1]):
         del levels["run"]
-    levels = {column: level for column, level in (levels or {}).items() if column in fit.group or column not in own}
+    levels = _of_run(fit, levels) | levels
+    _require_levels(fit, levels, suffix)
+    carried_on = None
     if levels or alone:
         same = sigma * noise.sample(rng, size, **shape_values)
         goes_on = (alone or "run" in levels) and predicted is law.responses[0] and not about
-        if goes_on and (
-            known_of := carried(fit, at, levels.get("run"), partial(_at_rows, fit, values, suffix), suffix)
-        ):
-            same = known_of.mean + known_of.share * same
+        if goes_on:
+            carried_on = carried(fit, at, levels.get("run"), partial(_at_rows, fit, values, suffix), suffix)
+        if carried_on is not None:
+            same = carried_on.mean + carried_on.share * same
         same = location + same
         for column in fit.group:
             effects = fit.tree["posterior"][f"u_{column}{suffix}"]
             if column in levels:
                 known = [str(v) for v in np.asarray(effects[f"level_{column}"])]
-                if str(levels[column]) not in known:
-                    raise NotFittedFor(
-                        f"{column!r} has no level {levels[column]!r}", remedy=nearest(str(levels[column]), known)
-                    )
-                same = same + np.asarray(effects)[..., known.index(str(levels[column]))].reshape(-1)
+                same = same + np.asarray(effects)[..., known.index(levels[column])].reshape(-1)
             elif column in learnt:
                 same = same + taken[f"tau_{column}{suffix}"] * rng.standard_normal(size)
-        if unknown := sorted(set(levels) - set(fit.group)):
-            raise LawError(
-                f"no effect of {unknown[0]!r} was fitted",
-                code="BS-L002",
-                remedy=f"Groups of this fit: {', '.join(fit.group) or 'none'}.",
-            )
         made["same_group"] = link.inverse(same)
     points = len(mean)
     dataset = xr.Dataset(
@@ -230,6 +225,8 @@ def forecast(
     if np.isfinite(ratio).any():
         require_within_reach(np.asarray(compute, float), largest, far_ok)
     notes = [*about, *(f"{k}: {KINDS[k]}" for k in made)]
+    if carried_on is not None:
+        notes.append("same_group goes on from the checkpoint of the run that comes before, point by point")
     if few := [column for column in fit.group if column not in learnt]:
         notes.append(f"an average of the known levels of {', '.join(few)}: name one, as levels={{{few[0]!r}: ...}}")
     if np.nanmax(ratio, initial=0) > FAR:
@@ -238,6 +235,35 @@ def forecast(
     return Forecast(
         dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws)
     )
+
+
+def _of_run(fit: Fit, levels: Mapping[str, str]) -> dict[str, str]:
+    """The levels of other fitted groups that all rows of a named run share."""
+    if "run" not in levels or "run" not in fit.group:
+        return {}
+    index, labels = fit.runs.labels("run")
+    own = np.array([str(v) == levels["run"] for v in labels])[index]
+    found = {}
+    for column in fit.group:
+        place, names = fit.runs.labels(column)
+        if own.any() and len(shared := np.unique(place[own])) == 1:
+            found[column] = str(names[shared[0]])
+    return found
+
+
+def _require_levels(fit: Fit, levels: Mapping[str, str], suffix: str) -> None:
+    """Raise for a group that was not fitted, or a level that it does not have."""
+    if unknown := sorted(set(levels) - set(fit.group)):
+        raise LawError(
+            f"no effect of {unknown[0]!r} was fitted",
+            code="BS-L002",
+            remedy=f"Groups of this fit: {', '.join(fit.group) or 'none'}.",
+        )
+    for column, level in levels.items():
+        effects = fit.tree["posterior"][f"u_{column}{suffix}"]
+        known = [str(v) for v in np.asarray(effects[f"level_{column}"])]
+        if level not in known:
+            raise NotFittedFor(f"{column!r} has no level {level!r}", remedy=nearest(level, known))
 
 
 def _at_rows(fit: Fit, values: Mapping[str, np.ndarray], suffix: str, rows: np.ndarray) -> np.ndarray:

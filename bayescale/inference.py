@@ -433,7 +433,7 @@ def _asked(result: Fit) -> dict[str, np.ndarray]:
             **allocate_levels(result, budgets, draws="posterior", far_ok=True),
         }
         for level, made in every.items():
-            for name in ("params", "tokens_per_param", "loss"):
+            for name in (n for n in ("params", "tokens_per_param", "loss") if n in made.dataset):
                 for k, C in enumerate(budgets):
                     told = f"{name} of {level} at {C:.3g}" if level else f"{name} at {C:.3g}"
                     asked[told] = np.asarray(made.dataset[name])[k].reshape(-1)

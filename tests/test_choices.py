@@ -327,3 +327,38 @@ def test_the_command_tells_what_is_chosen(sparse, mixed, tmp_path, capsys):
     plain = stand_in("chinchilla", dict(params=N, tokens=D, loss=2.5))
     plain.save(tmp_path / "plain.nc")
     assert run(["allocate", str(tmp_path / "plain.nc")]) == 2  # as where a flag is missing
+
+
+def test_what_was_given_is_held_to_the_same_reach_as_a_budget(sparse):
+    law = stand_in("step_law", dict(params=N, tokens=D, lr=1e-3, batch_tokens=1e5))
+    with pytest.raises(bs.NotFittedFor, match="times the largest run") as error:
+        bs.allocate(law, given={"N": 1e16, "D": 1e18})
+    assert error.value.code == "BS-R027"
+    assert bs.allocate(law, given={"N": 1e16, "D": 1e18}, far_ok=True).notes
+    assert any("S = 0.95 is outside" in n for n in bs.allocate(sparse, [1e21], given={"S": 0.95}).notes)
+    capped = bs.allocate(sparse, [1e21], max_params=1e8)
+    assert any("cap of 1e+08 parameters binds" in n for n in capped.notes)
+    (entry,) = capped.to_json()
+    assert entry["params_taken"] == pytest.approx(1e8, rel=1e-6), "the regret is of this size too"
+
+
+def test_a_column_that_does_not_vary_is_inside_the_runs():
+    frame = dict(params=N, experts=24.0, loss=2.5)
+    (entry,) = bs.allocate(stand_in("clark_routed", frame), given={"N": 1e9}).to_json()
+    assert entry["choices"]["E"]["inside_data"] == 1.0
+
+
+def test_levels_and_weights_that_cannot_both_hold_are_refused(mixed):
+    with pytest.raises(bs.NotFittedFor, match="no mean is taken"):
+        bs.allocate(mixed, levels={"eval": "a"}, weights={"b": 1.0})
+    with pytest.raises(bs.NotFittedFor, match="no levels of 'foo'"):
+        bs.allocate(mixed, levels={"foo": "a"})
+
+
+def test_a_law_that_predicts_an_optimum_has_no_regret():
+    fit = stand_in("chinchilla_a1", dict(flops=6 * N * D, params=N))
+    with pytest.raises(bs.NotFittedFor, match="no loss"):
+        bs.regret(fit, N=1e9, flops=1e21)
+    made = bs.allocate(fit, [1e20])
+    with np.errstate(invalid="ignore"):  # the draws have no energy
+        assert "loss" not in made.dataset and bs.check(fit, made)

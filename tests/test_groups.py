@@ -6,6 +6,7 @@ from worlds import TRUTH, chinchilla_world
 
 import bayescale as bs
 from bayescale.model import build_model, isoflop_levels, make_groupings
+from bayescale.model.grouping import Grouping, parents_of
 from bayescale.posterior import evaluate_draws, level_log_likelihood
 from bayescale.sampling import SAMPLERS, Settings
 
@@ -146,6 +147,22 @@ def checkpoints():
     return bs.read_runs(
         {"run": [f"{s}-{r}" for s, r in zip(size, run, strict=True)], "params": N, "tokens": D, "loss": loss}
     )
+
+
+def test_which_grouping_is_part_of_which():
+    """Of a chain the finest pair; a parent has one part; crossed groupings and fixed spreads have none."""
+    run, size = np.arange(24), np.arange(24) // 3
+    made = {
+        "run": Grouping("run", "run", run, tuple(map(str, run))),
+        "params": Grouping("params", "size", size, tuple("abcdefgh")),
+        "recipe": Grouping("recipe", "recipe", size % 5, tuple("abcde")),
+        "budget": Grouping("budget", "budget", run % 6, tuple("abcdef")),
+        "few": Grouping("few", "recipe", size % 2, tuple("ab")),
+    }
+    for names in (["run", "params", "recipe", "budget", "few"], ["few", "budget", "recipe", "params", "run"]):
+        found = parents_of([made[n] for n in names])
+        assert found == {"run": "params", "params": None, "recipe": None, "budget": None, "few": None}
+    assert parents_of([made["params"], made["budget"]]) == {"params": None, "budget": None}
 
 
 def test_effects_of_runs_of_a_size_are_sampled_as_parts_of_it(checkpoints):

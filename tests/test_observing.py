@@ -235,6 +235,24 @@ def test_a_named_run_of_many_goes_on_with_its_own_effect():
     same, mean = (np.asarray(far.dataset[n])[0, 0] for n in ("same_group", "mean"))
     effect = np.asarray(fit.tree["posterior"]["u_run"])[0, :, 2]
     assert abs(((np.log(same / mean) - effect) / fit.draws()["sigma"]).mean()) < 5 / 400**0.5
+    elsewhere = bs.forecast(fit, N=2 * N, D=D, levels={"run": "run2"}, draws="posterior")
+    assert np.ptp(np.asarray(elsewhere.dataset["same_group"])) > 0, "a point at another size is not of that run"
+    with pytest.raises(bs.NotFittedFor, match="no level 'nope'"):
+        bs.forecast(fit, N=N, D=D, levels={"run": "nope"}, draws="posterior")
+
+
+def test_a_named_run_brings_its_other_groups_along():
+    """The run's model size is known from its rows: at a checkpoint that was seen there is nothing new."""
+    runs = curves(checkpoints=5, runs=24)
+    size = np.asarray(runs.labels("run")[0]) // 3
+    runs = runs.with_columns({"params": 1e7 * 2.0**size})
+    model = bs.build_model("chinchilla", runs, noise="normal", group=["run", "params"])
+    fit = stand_in(model)
+    row = int(np.flatnonzero(model.runs.labels("run")[0] == 4)[-1])
+    N, D = (model.runs.values(c)[row] for c in ("params", "tokens"))
+    run = str(model.runs.labels("run")[1][4])
+    seen = bs.forecast(fit, N=N, D=D, levels={"run": run}, draws="posterior")
+    np.testing.assert_allclose(seen.dataset["same_group"], model.runs.values("loss")[row], rtol=1e-12)
 
 
 def test_replicated_checkpoints_are_correlated_as_the_model_says():

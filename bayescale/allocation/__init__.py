@@ -16,6 +16,7 @@ from bayescale.allocation.budgets import (
     require_headline,
     require_optimum,
     require_within_reach,
+    splits_budgets,
 )
 from bayescale.allocation.record import Allocation
 
@@ -38,4 +39,5 @@ __all__ = [
     "require_headline",
     "require_optimum",
     "require_within_reach",
+    "splits_budgets",
 ]

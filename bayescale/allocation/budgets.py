@@ -137,6 +137,15 @@ def default_budgets(runs: Runs) -> tuple[float, ...]:
     return (float(first), float(10 * first))
 
 
+def splits_budgets(law: Law) -> bool:
+    """Whether a law has a compute-optimal model size at a budget, with nothing else given."""
+    try:
+        require_optimum(law, {})
+    except NotFittedFor:
+        return False
+    return True
+
+
 def require_optimum(law: Law, given: Mapping[str, float]) -> None:
     """Refuse a law that has no compute-optimal size at a budget, naming what it can give instead."""
     names = {i.name for i in law.inputs}

@@ -9,13 +9,13 @@ import numpy as np
 
 from bayescale.allocation.budgets import NEAR_OPTIMAL, Cost, largest_compute, require_within_reach
 from bayescale.allocation.planning import Plan, active_share, coefficients, cost_of, of_shapes, plan_of
-from bayescale.allocation.record import Allocation
+from bayescale.allocation.record import TOLD, Allocation
 from bayescale.allocation.searching import least_in_box, least_mixture, near_in_box, near_mixture, over_draws
 from bayescale.errors import NotFittedFor, nearest
 from bayescale.law import Input, Law, argument_names, call
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit, levels_of
-from bayescale.runs import Runs, short
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, short
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,13 +48,16 @@ def decide(
     largest = largest_compute(runs, rule, active_share(law, runs)) if budgets is not None else float("nan")
     if budgets is not None:
         require_within_reach(budgets, largest, far_ok)
+    spent = given.get("C", FLOPS_PER_PARAM_TOKEN * given["N"] * given["D"] if {"N", "D"} <= set(given) else None)
+    if spent is not None and np.isfinite(most := largest_compute(runs)):
+        require_within_reach(np.array([spent], float), most, far_ok)
     if max_params is not None and not plan.splits:
         raise NotFittedFor(
             f"nothing splits a size from a budget here, so no cap of {max_params:.3g} parameters can bind",
             remedy="Give the size, as given={'N': …}, or leave the cap out.",
         )
     values, weighed, told = _levels(fit, draws, levels, weights)
-    notes = [*about, *told, *of_shapes(plan, runs)]
+    notes = [*about, *told, *of_shapes(plan, runs), *_of_given(law, runs, given)]
     data: dict[str, list[np.ndarray]] = {}
     units: dict[str, str] = {}
     for C in [float("nan")] if budgets is None else budgets:
@@ -68,10 +71,30 @@ def decide(
         found, units = _read(fit, plan, values, weighed, budget) if law.decides.reads else _found(  # type: ignore[union-attr]
             fit, plan, rule, values, weighed, budget, max_params
         )  # fmt: skip
+        if not all(np.isfinite(x).any() for n, x in found.items() if n in {*units, "params", "loss"}):
+            raise NotFittedFor(
+                f"the law {law.name!r} has no value for what was given", remedy="See the domain of its inputs."
+            )
         notes += _of_edges(plan, found, runs, float(C))
+        if max_params is not None and (bound := float((found["params"] >= 0.999 * max_params).mean())):
+            notes.append(f"the cap of {max_params:.3g} parameters binds in {bound:.0%} of the draws at {C:.3g} FLOP")
         for name, x in found.items():
             data.setdefault(name, []).append(x)
     return _recorded(fit, plan, data, units, budgets, rule, largest, prob, draws, tuple(dict.fromkeys(notes)))
+
+
+def _of_given(law: Law, runs: Runs, given: Mapping[str, float]) -> list[str]:
+    """Which of what was given lies outside the table's runs."""
+    notes = []
+    for name, x in given.items():
+        i = law.input(name)
+        if i.dims or not all(runs.has(c) for c in i.columns(runs.columns)):
+            continue
+        values = _values(i, runs)
+        least, most = float(np.nanmin(values)), float(np.nanmax(values))
+        if not least * (1 - 1e-9) <= float(x) <= most * (1 + 1e-9):
+            notes.append(f"{name} = {short(float(x))} is outside the runs' {short(least)} to {short(most)}")
+    return notes
 
 
 def _levels(
@@ -90,6 +113,10 @@ def _levels(
             )
         return {p.name: taken[p.name] for p in law.parameters}, np.ones(1), []
     known, chosen = levels_of(fit), levels.get(column)
+    if other := sorted(set(levels) - {column}):
+        raise NotFittedFor(f"{law.name!r} has no levels of {other[0]!r}", remedy=f"Its levels are of {column!r}.")
+    if chosen is not None and weights:
+        raise NotFittedFor(f"level {chosen!r} is named: no mean is taken", remedy="Give a level, or weights.")
     for level in (*([chosen] if chosen is not None else ()), *(weights or {})):
         if str(level) not in known:
             raise NotFittedFor(f"{column!r} has no level {level!r}", remedy=nearest(str(level), [*known]))
@@ -204,7 +231,8 @@ def _found(
             def of(r):
                 return loss(plan.inputs(r, budget, jnp), draw, fixed, weights)
 
-            return near_mixture(of, r, low, high, (1 + NEAR_OPTIMAL) * of(r))
+            best = of(r)
+            return near_mixture(of, r, low, high, best + NEAR_OPTIMAL * jnp.abs(best))
 
         return over_draws(one, (known, x))
 
@@ -242,7 +270,10 @@ def _named(
     law, runs, x = plan.law, fit.runs, out["x"].T
     width = np.where(high > low, high - low, 1.0)[:, None]
     at_low, at_high = (x - low[:, None]) < 1e-6 * width, (high[:, None] - x) < 1e-6 * width
-    found: dict[str, np.ndarray] = {"loss": out["loss"], "regret": out["loss taken"] / out["loss"] - 1}
+    found: dict[str, np.ndarray] = {
+        "loss": out["loss"],
+        "regret": (out["loss taken"] - out["loss"]) / np.abs(out["loss"]),
+    }
     units: dict[str, str] = {}
     labels = _labels(plan, runs)
     for k, (name, log, unit, range_) in enumerate(labels):
@@ -255,7 +286,7 @@ def _named(
             found |= {"params": chosen, "near_lower": near[:, 0], "near_upper": near[:, 1]}
             continue
         units[name] = unit
-        slack = 1e-9 * (range_[1] - range_[0])
+        slack = 1e-9 * max(map(abs, range_))
         inside = (chosen >= range_[0] - slack) & (chosen <= range_[1] + slack)
         found |= {name: chosen, f"{name}_near_lower": near[:, 0], f"{name}_near_upper": near[:, 1]}
         found |= {
@@ -322,7 +353,8 @@ def _read(
         found[r.name] = np.broadcast_to(x, (count,))
         seen = fit.runs.values(r.source)
         found[f"{r.name}_inside"] = np.asarray(((x >= np.nanmin(seen)) & (x <= np.nanmax(seen))).mean())
-        units[r.name] = r.unit
+        if r.name not in TOLD and r.source not in TOLD:
+            units[r.name] = r.unit
     return found | _sizes(plan, known, count), units
 
 

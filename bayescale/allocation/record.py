@@ -84,10 +84,14 @@ class Allocation:
                 **{n: self._interval(n, k) if n in self.dataset else None for n in TOLD},
                 "near_optimal": self._near("near", k),
                 **({"choices": self._choices(k)} if self.choices else {}),
+                **({"params_taken": finite(self._taken(k))} if "params_taken" in self.dataset else {}),
                 **({"regret": self._interval("regret", k)} if "regret" in self.dataset else {}),
             }
             for k, C in enumerate(self.flops)
         ]
+
+    def _taken(self, k: int) -> float:
+        return float(np.asarray(self.dataset["params_taken"])[k])
 
     def _interval(self, name: str, k: int) -> dict[str, float | None]:
         return dict(zip(("median", "lower", "upper"), (finite(x) for x in self.interval(name)[:, k]), strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, largest_compute
+from bayescale.allocation import allocate, largest_compute, require_optimum
 from bayescale.backtesting.recording import COVERED, Backtest, Origin
 from bayescale.baseline import least_squares
 from bayescale.comparison import Contender, Scale, refitted, scale_of
@@ -146,6 +146,7 @@ def _budget(runs: Runs, fit: Fit, flops: float | None) -> float | None:
     if not np.isfinite(C):
         return None
     try:
+        require_optimum(fit.law, {})
         allocate(fit, [C], draws="posterior", far_ok=True)
     except NotFittedFor:
         if flops is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import default_budgets
+from bayescale.allocation import default_budgets, splits_budgets
 from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, MANY, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
@@ -420,7 +420,7 @@ def _info_of(
         "checks": [f.document() for f in outcome.checks],
         "headline_source": "posterior" if answers and outcome.certified else "none",
         "verdict": {"status": worst(findings), "lines": finding_lines(findings)},
-        "budgets": list(budgets) if model.law.optimum is not None else [],
+        "budgets": list(budgets) if splits_budgets(model.law) else [],
         "reported": [n for n in outcome.values if n not in hidden],
         "absent": [n for n in every if n not in own],
         "levels": {g.column: list(g.levels) for g in model.groupings}

@@ -127,7 +127,7 @@ def climb(
     for k, (rung, kind) in enumerate(steps):
         failed: list[Task] = []
         tried = 0
-        for outcomes in _run(pending, rung, kind, budgets, workers):
+        for outcomes in _run(pending, rung, kind, budgets, workers, SALT * k):
             for outcome in outcomes:
                 final = outcome.certified or k == len(steps) - 1
                 if not final:
@@ -150,6 +150,7 @@ def _run(
     precision: str,
     budgets: Mapping[str, Sequence[float]],
     workers: int | None,
+    salt: int,
 ) -> Iterator[list[Outcome | Failure]]:
     """The tables of one rung, in whatever order they are done; chunks of one shape share a compilation.
 
@@ -179,7 +180,7 @@ def _run(
         plan = rung.plan_for(chunk[0])
         if isinstance(plan, Settings):
             return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
-        repeats = SALT * RUNGS.index(rung) + np.arange(rung.repeats)
+        repeats = salt + np.arange(rung.repeats)
         parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in repeats]
         drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
@@ -216,13 +217,16 @@ def _by_ensemble(
 
     structure = chunk[0].padded.structure
     program: Callable[..., Any] = ensemble_program(structure)
-    arguments = [(t.padded.data, plan.numbers(), t.key + np.uint32(repeat)) for t in chunk]
+    arguments = [(t.padded.data, t.key + np.uint32(repeat)) for t in chunk]
+    how = plan.numbers()  # one for all lanes: loops whose ends differed would run for all of them
     with jax.enable_x64(precision == "float64"):
         if lanes == 1:
             (given,) = arguments
         else:  # a chunk that is not full repeats its last table
             filled = [*arguments, *(arguments[-1:] * (lanes - len(chunk)))]
-            program, given = jax.vmap(program), jax.tree.map(lambda *x: np.stack(x), *filled)
+            program, given = jax.vmap(program, (0, None, 0)), jax.tree.map(lambda *x: np.stack(x), *filled)
+        data, key_numbers = given
+        given = (data, how, key_numbers)
         if precision == "float32":
             given = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, given)
         device = jax.config.jax_default_device  # a program is compiled for one

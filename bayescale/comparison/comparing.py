@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, largest_compute, loss_on_budget, parameter_draws
+from bayescale.allocation import allocate, largest_compute, loss_on_budget, parameter_draws, require_optimum
 from bayescale.comparison.answering import Comparison, Model
 from bayescale.comparison.folds import Folds, folds_of, later_runs, scale_of
 from bayescale.comparison.refitting import ALL, LATER, Contender, Scored, named, refitted, scored
@@ -297,6 +297,8 @@ def _sizes(
         return None, models, None
     C = TIMES * largest if flops is None else float(flops)
     try:
+        for f in fits:
+            require_optimum(f.law, {})
         made = [allocate(f, [C], prob=prob, draws=_drawn(f), far_ok=True) for f in fits]
     except NotFittedFor:
         if flops is not None:

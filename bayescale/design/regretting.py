@@ -163,7 +163,12 @@ def regret(
     if fit.law.decides is not None and fit.law.decides.sizes:
         raise NotFittedFor(
             f"users of {fit.law.name!r} decide more than a size, so none has a regret of its own",
-            remedy="`allocate` tells the near-optimal range of each choice, and what taking the medians loses.",
+            remedy="`allocate` tells the near-optimal range of each choice, and what one choice for all draws loses.",
+        )
+    if fit.law.decides is not None and fit.law.decides.reads:
+        raise NotFittedFor(
+            f"the law {fit.law.name!r} predicts what is best and no loss, so nothing says what another choice loses",
+            remedy="Fit a law of the loss, as chinchilla.",
         )
     made = allocate(fit, budgets, prob=prob, cost=cost, levels=levels, draws=draws, far_ok=far_ok)
     one, named, _ = one_level(fit, levels)

@@ -40,7 +40,7 @@ def check(fit: Fit, allocation: Allocation | None = None) -> tuple[Finding, ...]
             **allocate_levels(fit, allocation.flops.tolist(), draws="posterior", far_ok=True),
         }.items():
             for k, C in enumerate(made.flops):
-                for name in ("params", "tokens_per_param", "loss"):
+                for name in (n for n in ("params", "tokens_per_param", "loss") if n in made.dataset):
                     draws = np.asarray(made.dataset[name])[k]
                     told = f"{name} of {level} at {C:.3g}" if level else f"{name} at {C:.3g}"
                     named[told] = draws if name == "loss" else np.log(draws)

@@ -13,7 +13,7 @@ from bayescale.law import LOSS_UNITS, Input, Law, Parameter, PooledLaw, Prior, R
 from bayescale.laws import find_law
 from bayescale.model.coordinates import Coordinates, make_coordinates
 from bayescale.model.density import Anchor, Intercepts, Structure, bucket, pad
-from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL, Grouping, coarser, make_groupings
+from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL, Grouping, make_groupings, parents_of
 from bayescale.model.observing import (
     Observing,
     checkpoints_of,
@@ -117,7 +117,7 @@ def build_model(
                 raise LawError(f"law {law.name!r}: axis {axis!r} is {axes[axis]} long, the table gives {length}")
     noises = {r.name: noise_named(noise) for r in law.responses} if law.likelihood is None else {}
     suffixes = {r.name: "" if len(law.responses) == 1 else f"_{r.name}" for r in law.responses}
-    parents = {g.column: p and p.column for g in groupings for p in [coarser(g, groupings)]}
+    parents = parents_of(groupings)
     intercepts = tuple(
         Intercepts(g, r.name, suffixes[r.name], parents[g.column]) for r in law.responses for g in groupings
     )

@@ -229,7 +229,7 @@ class Structure:
         values, made = self.values(sites["z"], data), {}
         for i in self.intercepts:
             rows = self._rows(i, values, data)
-            information = jnp.maximum(rows, 1.0) * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
+            information = jnp.where(rows > 0, rows, 1.0) * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
             free = 0.0 if i.grouping.fixed is not None else rows > 0
             effect = sites[i.site] * (1 + information) / information
             if i.parent is not None:

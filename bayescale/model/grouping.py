@@ -137,26 +137,23 @@ def _automatic(runs: Runs, pooled: str | None) -> tuple[tuple[Grouping, ...], tu
     return tuple(found), tuple(notes)
 
 
-def coarser(grouping: Grouping, groupings: Sequence[Grouping]) -> Grouping | None:
-    """The grouping whose levels are made of whole levels of this one, where both learn their spreads.
+def parents_of(groupings: Sequence[Grouping]) -> dict[str, str | None]:
+    """For every column, that of the finest grouping whose levels are made of whole levels of it, if any.
 
-    Of several the finest; a grouping that is part of another itself is none, and nor is one made of a finer one yet.
+    Where spreads are learnt. Finer groupings choose first; a parent has one part, and is part of none.
     """
-    learnt = [g for g in groupings if g.fixed is None]
-    if grouping not in learnt:
-        return None
-
-    def holds(outer: Grouping, inner: Grouping) -> bool:
-        pairs = {*zip(inner.index.tolist(), outer.index.tolist(), strict=True)}
-        return len(outer.levels) < len(inner.levels) and len(pairs) == len({part for part, _ in pairs})
-
-    def own(inner: Grouping) -> Grouping | None:
-        found = [g for g in learnt if holds(g, inner) and not any(holds(other, g) for other in learnt)]
-        return max(found, key=lambda g: len(g.levels), default=None)
-
-    parent = own(grouping)
-    siblings = [g for g in learnt if parent is not None and own(g) is parent]
-    return parent if siblings and siblings[0] is grouping else None
+    learnt = sorted((g for g in groupings if g.fixed is None), key=lambda g: -len(g.levels))
+    found: dict[str, str | None] = {g.column: None for g in groupings}
+    for k, part in enumerate(learnt):
+        if part.column in found.values():
+            continue
+        for outer in learnt[k + 1 :]:
+            pairs = np.unique(part.index.astype(np.int64) * len(outer.levels) + outer.index)
+            free = outer.column not in found.values() and len(outer.levels) < len(part.levels)
+            if free and len(pairs) == len(np.unique(part.index)):
+                found[part.column] = outer.column
+                break
+    return found
 
 
 def _told_apart(made: Grouping, other: Grouping) -> float:

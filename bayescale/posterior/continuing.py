@@ -12,6 +12,9 @@ from bayescale.noise import LINKS
 from bayescale.posterior.fit import Fit
 from bayescale.posterior.rebuilding import noise_scales
 
+#: Inputs of a point that differ by more than this are not those of the run.
+SAME_RUN = 0.01
+
 
 @dataclass(frozen=True, eq=False)
 class Carried:
@@ -69,5 +72,9 @@ def carried(
         error = runs.values(f"{observed.source}_se")[known] * np.exp(link.log_slope(y))
         scale = np.hypot(scale, error[:, None])
     rho = np.exp(-np.abs(points - place[nearest])[:, None] / draws[f"{RANGE.name}{suffix}"])
+    for i in law.inputs:  # a point at other inputs is of another run
+        if i.name != name and not i.dims and i.name in at:
+            there, here = runs.values(i.column)[known][at_known], np.asarray(at[i.name], float)
+            rho = np.where(np.isclose(there, here, rtol=SAME_RUN)[:, None], rho, 0.0)
     score = (residual / scale)[at_known]
     return Carried(rho * noise_scales(fit, at, suffix) * score, np.sqrt(1 - rho**2))

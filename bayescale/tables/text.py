@@ -97,6 +97,8 @@ def choice_lines(allocation: Allocation) -> list[str]:
     units = {"params": "parameters", "tokens": "tokens", "tokens_per_param": "tokens/parameter"}
     for entry in allocation.to_json():
         rows = [[f"    {n}", interval(**entry[n]), u] for n, u in units.items() if entry[n]]
+        if (size := entry.get("params_taken")) is not None and rows:
+            rows[0][-1] += f"; take {short(size)}"
         for name, c in (entry.get("choices") or {}).items():
             told = [] if c["unit"] == "1" else [c["unit"]]
             if c["taken"] is not None:
