@@ -192,7 +192,7 @@ def forecast(
     own = {p.over for p in law.parameters if p.over}
     alone = bool(fit.info["options"].get("curve")) and f"{RANGE.name}{suffix}" in taken and not optimal
     levels = {column: str(v) for column, v in levels.items() if column in fit.group or column not in own}
-    if alone and levels.get("run") in map(str, fit.runs.labels("run")[1]):
+    if alone and "run" in levels and levels["run"] in map(str, fit.runs.labels("run")[1]):
         del levels["run"]
     levels = _of_run(fit, levels) | levels
     _require_levels(fit, levels, suffix)

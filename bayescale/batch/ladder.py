@@ -180,7 +180,7 @@ def _run(
         plan = rung.plan_for(chunk[0])
         if isinstance(plan, Settings):
             return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
-        repeats = salt + np.arange(rung.repeats)
+        repeats = range(salt, salt + rung.repeats)
         parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in repeats]
         drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
