@@ -12,6 +12,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import bayescale as bs
 from bayescale.model import forget_programs
 
+#: Files that take a minute and more come first: a worker that is left alone with one of them at the end costs all.
+LONGEST_FIRST = ("docs", "observing", "auditing", "groups", "reporting", "batch", "allocation", "golden_laws", "fit")
+
+
+def pytest_collection_modifyitems(items):
+    """Files in the order in which workers should take them."""
+    places = {f"test_{name}": k for k, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():

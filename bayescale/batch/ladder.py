@@ -18,7 +18,7 @@ from bayescale.law import PooledLaw, call
 from bayescale.model import Model, available_cores, compiled
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
-from bayescale.sampling.ensemble import CHAINS, DRAWS, Plan, ensemble_program
+from bayescale.sampling.ensemble import CHAINS, DRAWS, Plan, blank_state, ensemble_program
 
 logger = logging.getLogger("bayescale")
 
@@ -33,7 +33,8 @@ LEAST_NOISE = 1e-3
 
 @dataclass(frozen=True)
 class Rung:
-    """One step of the ladder: how to sample, and how many times over with other random numbers, all draws pooled.
+    """One step of the ladder: how to sample, how many times over with other random numbers, all draws pooled, and how
+    many times its draws every chain goes on for.
 
     Tables of few rows are sampled by `few`: their posteriors reach walls, where a floor is zero, and their gradients
     are cheap. `work` is about how many times as dear as the first rung a table is.
@@ -43,6 +44,7 @@ class Rung:
     plan: Plan | Settings
     few: Plan | None = None
     repeats: int = 1
+    lengths: int = 1
     work: float = 1.0
 
     def plan_for(self, task: Task) -> Plan | Settings:
@@ -64,8 +66,8 @@ _CAREFUL = Plan(phases=(40, 60, 0, 30), target=0.97, longest=16)
 RUNGS = (
     Rung("ensemble 1", _FIRST, _CAREFUL),
     Rung("ensemble 1 × 2", _FIRST, _CAREFUL, repeats=2, work=2.0),
-    Rung("ensemble 2", Plan(phases=(60, 100, 100, 50), target=0.95, longest=32), repeats=4, work=10.0),
-    Rung("ensemble 3", Plan(phases=(100, 150, 200, 50), target=0.98, longest=64), repeats=16, work=50.0),
+    Rung("ensemble 2", Plan(phases=(60, 100, 100, 50), target=0.95, longest=32), repeats=2, lengths=2, work=10.0),
+    Rung("ensemble 3", Plan(phases=(100, 150, 200, 50), target=0.98, longest=64), repeats=4, lengths=4, work=50.0),
     Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99), work=50.0),
 )
 
@@ -180,9 +182,15 @@ def _run(
         plan = rung.plan_for(chunk[0])
         if isinstance(plan, Settings):
             return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
-        repeats = range(salt, salt + rung.repeats)
-        parts = [_by_ensemble(chunk, plan, precision, lanes, k) for k in repeats]
-        drawn = parts[0] if len(parts) == 1 else [_pooled(p) for p in zip(*parts, strict=True)]
+        parts = []
+        for k in range(rung.repeats):
+            on = [_by_ensemble(chunk, plan, precision, lanes, salt + rung.lengths * k)]
+            for j in range(1, rung.lengths):
+                more = replace(plan, phases=(0, 0, 0, 0))
+                states = [found["state"] for found in on[-1]]
+                on.append(_by_ensemble(chunk, more, precision, lanes, salt + rung.lengths * k + j, states))
+            parts.append([_pooled(p, axis=1) for p in zip(*on, strict=True)])
+        drawn = [_pooled(p, axis=0) for p in zip(*parts, strict=True)]
         seconds = (time.perf_counter() - began) / len(chunk)
         return [_outcome(t, rung.name, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
 
@@ -210,23 +218,28 @@ def _next(queue: Iterator[tuple[int, Sequence[Task]]]) -> list[tuple[int, Sequen
 
 
 def _by_ensemble(
-    chunk: Sequence[Task], plan: Plan, precision: str, lanes: int, repeat: int = 0
+    chunk: Sequence[Task],
+    plan: Plan,
+    precision: str,
+    lanes: int,
+    repeat: int = 0,
+    states: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The ensemble's draws for tables of one shape; another `repeat` draws others."""
+    """The ensemble's draws for tables of one shape; another `repeat` draws others, from `states` its chains go on."""
     import jax
 
     structure = chunk[0].padded.structure
     program: Callable[..., Any] = ensemble_program(structure)
-    arguments = [(t.padded.data, t.key + np.uint32(repeat)) for t in chunk]
+    begin = states or [blank_state(structure, t.padded.data) for t in chunk]
+    arguments = [(t.padded.data, t.key + np.uint32(repeat), s) for t, s in zip(chunk, begin, strict=True)]
     how = plan.numbers()  # one for all lanes: loops whose ends differed would run for all of them
     with jax.enable_x64(precision == "float64"):
         if lanes == 1:
             (given,) = arguments
         else:  # a chunk that is not full repeats its last table
             filled = [*arguments, *(arguments[-1:] * (lanes - len(chunk)))]
-            program, given = jax.vmap(program, (0, None, 0)), jax.tree.map(lambda *x: np.stack(x), *filled)
-        data, key_numbers = given
-        given = (data, how, key_numbers)
+            program, given = jax.vmap(program, (0, None, 0, 0)), jax.tree.map(lambda *x: np.stack(x), *filled)
+        given = (given[0], how, *given[1:])
         if precision == "float32":
             given = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, given)
         device = jax.config.jax_default_device  # a program is compiled for one
@@ -237,11 +250,14 @@ def _by_ensemble(
     return [jax.tree.map(lambda x, k=k: x[k], found) for k in range(len(chunk))]
 
 
-def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The chains of several runs of an ensemble on one table."""
+def _pooled(parts: Sequence[Mapping[str, Any]], axis: int) -> dict[str, Any]:
+    """Several runs of an ensemble on one table: more chains (axis 0), or chains that went on (axis 1)."""
     import jax
 
-    pooled = jax.tree.map(lambda *x: np.concatenate(x) if np.ndim(x[0]) else np.sum(x), *parts)
+    if len(parts) == 1:
+        return dict(parts[0])
+    drawn = [{k: v for k, v in p.items() if k not in ("state", "potentials")} for p in parts]
+    pooled = jax.tree.map(lambda *x: np.concatenate(x, axis) if np.ndim(x[0]) else np.sum(x), *drawn)
     return {**pooled, "potentials": parts[0]["potentials"]}
 
 

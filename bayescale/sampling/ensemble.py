@@ -65,26 +65,55 @@ class Plan:
 
 
 def ensemble_program(structure: Structure) -> Callable[..., dict[str, Any]]:
-    """The function `(data, plan, key) -> draws` of a structure, to be compiled, or mapped over tables and compiled.
+    """The function `(data, plan, key, state) -> draws` of a structure, to be compiled, or mapped and compiled.
 
-    `data` is a model's, `plan` the numbers of a `Plan`, `key` two 32-bit numbers. The result holds `flat`, the flat
+    `data` is a model's, `plan` the numbers of a `Plan`, `key` two 32-bit numbers, `state` a `blank_state`, or the state
+    of an earlier result, whose chains then go on. The result holds `flat`, the flat
     vectors (chains, draws, dimension); `values`, every parameter and derived quantity of every draw by name; ArviZ's
     statistics (energy, acceptance_rate, step_size, n_steps, diverging), each (chains, draws); `potentials` at the modes
     that were found, best first; and `gradients`, how many were computed.
     """
 
-    def run(data: Mapping[str, Any], plan: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    def run(data: Mapping[str, Any], plan: Mapping[str, Any], key: Any, state: Mapping[str, Any]) -> dict[str, Any]:
         import jax
+        import jax.numpy as jnp
 
         searching, moving = jax.random.split(jax.random.wrap_key_data(key))
-        data, start, scale, potentials, searched = _start(structure, data, searching)
-        found = _sample(structure, plan, data, start, scale, moving)
+
+        def anew():
+            known, x, scale, potentials, searched = _start(structure, data, searching)
+            estimates = {site: e["estimate"] for site, e in known["effects"].items()}
+            step = jnp.asarray(0.5, x.dtype)
+            return {"x": x, "scale": scale, "step": step, "potentials": potentials, "estimates": estimates}, searched
+
+        def on():
+            return {k: v for k, v in state.items() if k != "goes_on"}, 0
+
+        begin, searched = jax.lax.cond(state["goes_on"], on, anew)
+        data = _with_estimates(data, begin["estimates"])
+        potentials = begin["potentials"]
+        found, end = _sample(structure, plan, data, begin, moving)
         flat = jax.vmap(jax.vmap(lambda x: structure.from_sampler(x, data)[0]))(found.pop("x"))
         values = jax.vmap(jax.vmap(lambda f: _values(structure, f, data)))(flat)
         gradients = searched + found["n_steps"].sum() + found.pop("warmup_steps") * CHAINS
-        return {"flat": flat, "values": values, "potentials": potentials, "gradients": gradients, **found}
+        state = {"goes_on": jnp.asarray(True), **begin, **end}
+        made = {"flat": flat, "values": values, "potentials": potentials, "gradients": gradients, "state": state}
+        return made | found
 
     return run
+
+
+def blank_state(structure: Structure, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an ensemble that begins anew is given for a state: numbers that are not looked at, of the right shapes."""
+    n = structure.dimension
+    return {
+        "goes_on": np.asarray(False),
+        "x": np.zeros((CHAINS, n)),
+        "scale": np.zeros((n, n)),
+        "step": np.asarray(0.0),
+        "potentials": np.zeros(SEARCHES_WITH_GROUPS if structure.intercepts else SEARCHES),
+        "estimates": {site: np.zeros(len(e["estimate"])) for site, e in data["effects"].items()},
+    }
 
 
 def _values(structure: Structure, flat: Any, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,9 +272,9 @@ def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> 
 
 
 def _sample(
-    structure: Structure, plan: Mapping[str, Any], data: Mapping[str, Any], x: Any, scale: Any, key: Any
-) -> dict[str, Any]:
-    """Adaptation and draws. All chains share a metric and a step size, learnt from all of them.
+    structure: Structure, plan: Mapping[str, Any], data: Mapping[str, Any], begin: Mapping[str, Any], key: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Adaptation and draws, and where they end. All chains share a metric and a step size, learnt from all of them.
 
     The metric is learnt anew at the end of every phase but the last, which fits the step size to it.
 
@@ -254,6 +283,7 @@ def _sample(
     import jax
     import jax.numpy as jnp
 
+    x, scale = begin["x"], begin["scale"]
     chains, n = x.shape
     room, dtype = WARMUP + DRAWS, x.dtype
     ends, warmup = plan["ends"], plan["ends"][-1]
@@ -306,12 +336,13 @@ def _sample(
     store = {n: jnp.zeros((room, chains), dtype) for n in ("energy", "acceptance_rate", "step_size")}
     store["x"] = _momenta(keys[0], warmup + DRAWS, jnp.zeros((room, chains, n), dtype))  # positions will replace them
     store |= {"n_steps": jnp.zeros((room, chains), np.int32), "diverging": jnp.zeros((room, chains), bool)}
-    begin = jnp.asarray(0.5, dtype)
-    state = (x, jnp.full(chains, FAR, dtype), jnp.zeros_like(x), scale, begin, (begin, begin, 0.0 * begin), store)
-    store = jax.lax.fori_loop(0, warmup + DRAWS, transition, state)[-1]
+    step = begin["step"]
+    state = (x, jnp.full(chains, FAR, dtype), jnp.zeros_like(x), scale, step, (step, step, 0.0 * step), store)
+    x, _, _, scale, step, _, store = jax.lax.fori_loop(0, warmup + DRAWS, transition, state)
     drawn = {n: jnp.swapaxes(jax.lax.dynamic_slice_in_dim(v, warmup, DRAWS), 0, 1) for n, v in store.items()}
     warming = jnp.arange(room) < warmup
-    return {**drawn, "warmup_steps": (store["n_steps"][:, 0] * warming).sum()}
+    drawn["warmup_steps"] = (store["n_steps"][:, 0] * warming).sum()
+    return drawn, {"x": x, "scale": scale, "step": step}
 
 
 def _momenta(key: Any, count: Any, room: Any) -> Any:
