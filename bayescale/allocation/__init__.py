@@ -19,6 +19,7 @@ from bayescale.allocation.budgets import (
     splits_budgets,
 )
 from bayescale.allocation.record import Allocation
+from bayescale.allocation.searching import bisected
 
 __all__ = [
     "ABSURD",
@@ -30,6 +31,7 @@ __all__ = [
     "allocate",
     "allocate_levels",
     "answered",
+    "bisected",
     "cost_named",
     "default_budgets",
     "largest_compute",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.allocation.searching import bisected
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import LOSS_UNITS, Law, argument_names, call
 from bayescale.model import compiled, double_precision
@@ -22,7 +23,6 @@ FAR = 10.0
 #: Above this ratio nothing in the table bears on the answer: it is given only when asked for.
 ABSURD = 1e3
 _GRID = 400
-_BISECTIONS = 56  # from a range of 60 in log N to the last digit
 
 
 @dataclass(frozen=True)
@@ -268,31 +268,19 @@ def _search(formula, names, numeric, values, budget, cost, fixed, best):
 
         slope = jax.grad(loss)
 
-        def bisect(positive, a, b):
-            """The point where `positive` turns true between a (false) and b (true)."""
-
-            def step(_, ends):
-                a, b = ends
-                middle = (a + b) / 2
-                turned = positive(middle)
-                return jnp.where(turned, a, middle), jnp.where(turned, middle, b)
-
-            a, b = jax.lax.fori_loop(0, _BISECTIONS, step, (a, b))
-            return (a + b) / 2
-
         if numeric:
             grid = jnp.linspace(low, budget["high"], _GRID)
             values = jax.vmap(loss)(grid)
             k = jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))
             a, b = grid[jnp.maximum(k - 1, 0)], grid[jnp.minimum(k + 1, _GRID - 1)]
-            u = bisect(lambda u: slope(u) > 0, a, b)
+            u = bisected(lambda u: slope(u) > 0, a, b)
         else:
             u = known_best
         u = jnp.minimum(u, budget["cap"])
         N, D = split(u)
         top = (1 + NEAR_OPTIMAL) * loss(u)
-        lower = bisect(lambda v: loss(v) <= top, low, u)
-        upper = bisect(lambda v: loss(v) > top, u, budget["cap"])
+        lower = bisected(lambda v: loss(v) <= top, low, u)
+        upper = bisected(lambda v: loss(v) > top, u, budget["cap"])
         return {
             "params": N,
             "tokens": D,

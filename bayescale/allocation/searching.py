@@ -25,7 +25,11 @@ _BALANCED = 1e-12
 _BATCH = 256
 
 
-def bisected(turned: Callable[[Any], Any], a: Any, b: Any, rounds: int) -> Any:
+#: From a range of 60 in the log of a size to the last digit.
+BISECTIONS = 56
+
+
+def bisected(turned: Callable[[Any], Any], a: Any, b: Any, rounds: int = BISECTIONS) -> Any:
     """The point between a (where `turned` is false) and b (where it is true); a where it is true throughout."""
     import jax
     import jax.numpy as jnp

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import parameter_draws, require_optimum
+from bayescale.allocation import bisected, parameter_draws, require_optimum
 from bayescale.errors import NotFittedFor
 from bayescale.law import Input, Law, argument_names, call
 from bayescale.model import compiled, double_precision
@@ -20,7 +20,6 @@ from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 WIDEST = 1e9
 #: Points of compute at which curves are compared, and of model size at which a minimum is looked for.
 _POINTS, _SIZES = 128, 64
-_BISECTIONS = 50
 
 
 @dataclass(frozen=True)
@@ -86,21 +85,6 @@ def loss_at(law: Law, axis: Axis, closed: bool):
     if not axis.frontier:
         return along_input
     return closed_form if closed else searched
-
-
-def bisected(turned, a, b):
-    """The point between a (where `turned` is false) and b (where it is true)."""
-    import jax
-    import jax.numpy as jnp
-
-    def step(_, ends):
-        a, b = ends
-        middle = (a + b) / 2
-        true = turned(middle)
-        return jnp.where(true, a, middle), jnp.where(true, middle, b)
-
-    a, b = jax.lax.fori_loop(0, _BISECTIONS, step, (a, b))
-    return (a + b) / 2
 
 
 def compare_curves(

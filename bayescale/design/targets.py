@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, largest_compute, parameter_draws, require_headline
-from bayescale.design.frontiers import Axis, axis_of, bisected, loss_at
+from bayescale.allocation import FAR, bisected, largest_compute, parameter_draws, require_headline
+from bayescale.design.frontiers import Axis, axis_of, loss_at
 from bayescale.errors import NotFittedFor
 from bayescale.law import LOSS_UNITS, argument_names
 from bayescale.model import compiled, double_precision

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bayescale.allocation import parameter_draws
+from bayescale.allocation import bisected, parameter_draws
 from bayescale.law import argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
 
-_BISECTIONS = 64
 #: The range of data that is searched, in logs of tokens.
 _LOW, _HIGH = 0.0, 115.0
 
@@ -45,14 +44,7 @@ def optimal_tokens(fit: Fit, params: Sequence[float], draws: str = "headline") -
                 along_N, along_D = slopes(u, v)
                 return along_N < along_D
 
-            def step(_, ends):
-                a, b = ends
-                middle = (a + b) / 2
-                turned = too_large(middle)
-                return jnp.where(turned, a, middle), jnp.where(turned, middle, b)
-
-            a, b = jax.lax.fori_loop(0, _BISECTIONS, step, (jnp.asarray(_LOW), jnp.asarray(_HIGH)))
-            v = (a + b) / 2
+            v = bisected(too_large, jnp.asarray(_LOW), jnp.asarray(_HIGH))
             return jnp.where((v > _LOW + 1e-6) & (v < _HIGH - 1e-6), jnp.exp(v), jnp.nan)
 
         return jax.vmap(lambda u: jax.vmap(lambda draw: one(u, draw))(known))(sizes)
