@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from bayescale.allocation import allocate, allocate_levels, default_budgets, require_optimum
-from bayescale.diagnostics import check, doctor, require_answerable
+from bayescale.diagnostics import check, divergences, doctor, require_answerable
 from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
@@ -33,15 +33,11 @@ from bayescale.posterior import (
     with_verdicts,
 )
 from bayescale.runs import Runs
-from bayescale.sampling import Draws, Progress, Settings, longer, progress_bar, sampler_named
+from bayescale.sampling import GROUPED, PLAIN, Draws, Progress, Settings, progress_bar, sampler_named
 from bayescale.verdicts import finding_lines, verdict_of
 
 logger = logging.getLogger("bayescale")
 
-#: What is tried in turn until the checks pass: a target acceptance and this many times the draws. Spreads of groups
-#: need small steps near zero: a run with a lower target would only have to be repeated.
-ESCALATION = ((0.9, 1), (0.97, 2), (0.99, 4), (0.998, 4))
-ESCALATION_WITH_GROUPS = ((0.98, 1), (0.99, 2), (0.998, 4))
 _PACKAGES = ("bayescale", "numpy", "scipy", "jax", "jaxlib", "numpyro", "xarray", "pandas", "arviz")
 
 
@@ -71,10 +67,10 @@ def fit(
     """Fit a scaling law to a table of runs: the posterior, its checks and its verdict.
 
     The doctor looks first and refuses what the design cannot answer. NUTS then samples in coordinates that are round
-    near the posterior's mode; where a check fails it samples again with smaller steps and more draws. What still fails
-    is marked not converged. The intervals are then examined: against what leaving out groups of rows shows, between
-    the halves of the table by compute, and for the prior's share. Where an alarm goes off, the headline is widened to
-    what at least 10 clusters of rows show, or nothing is headlined.
+    near the posterior's mode; where a check fails its chains go on or, where that cannot help, it samples again with
+    smaller steps and more draws. What still fails is marked not converged. The intervals are then examined: against
+    what leaving out groups of rows shows, between the halves of the table by compute, and for the prior's share. Where
+    an alarm goes off, the headline is widened to what at least 10 clusters of rows show, or nothing is headlined.
 
     Parameters
     ----------
@@ -157,43 +153,42 @@ def fit(
     )
     asks = {"asked": [float(f) for f in flops], "next_runs": [r.to_json() for r in diagnosis.next_runs]}
     name, sample = sampler_named(sampler)
-    ladder = ESCALATION_WITH_GROUPS if model.groupings else ESCALATION
-    settings = Settings(chains, draws, warmup, ladder[0][0], seed)
+    ladder, asked = GROUPED if model.groupings else PLAIN, Settings(chains, draws, warmup, seed=seed)
     attempts: list[dict[str, Any]] = []
     result: Fit | None = None
     with progress_bar(progress, f"{law.spec} on {runs.source}") as report:
         drawn: Draws | None = None
-        for target, factor in ladder:
+        settings: Settings | None = ladder.first(asked)
+        while settings is not None:
             try:
-                drawn = sample(
-                    model, longer(settings, target, factor), start=drawn.start if drawn else None, progress=report
-                )
+                drawn = sample(model, settings, after=drawn, progress=report)
             except KeyboardInterrupt:
                 if drawn is None:
                     raise  # before the first draw that could be kept
                 result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name, asks)
                 break
             report(1.0, "checking")
-            if drawn.stats["diverging"].any() and (target, factor) != ladder[-1] and not drawn.interrupted:
-                failed = ["divergences"]  # to be repeated whatever the other checks say
-            else:
+            failed = [diverged] if (diverged := divergences(drawn.stats["diverging"])).status == "fail" else []
+            following = ladder.after(asked, settings, failed) if failed and not drawn.interrupted else None
+            if following is None:  # else it is repeated whatever the other checks say
                 try:
                     result = _assemble(model, drawn, prob, budgets, diagnosis.findings, name, asks)
                 except KeyboardInterrupt:
                     result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name, asks)
-                failed = [f.code for f in result.checks if f.status == "fail"]
+                failed = [f for f in result.checks if f.status == "fail"]
+                done = not failed or result.info["interrupted"]
+                following = None if done else ladder.after(asked, settings, failed)
             attempts.append(
                 {
-                    "target_accept": target,
-                    "draws": drawn.settings.draws,
-                    "warmup": drawn.settings.warmup,
+                    "target_accept": settings.target_accept,
+                    "draws": settings.draws,
+                    "warmup": settings.warmup,
                     "gradients": drawn.gradients,
                     "seconds": {k: float(v) for k, v in drawn.seconds.items()},
-                    "failed": failed,
+                    "failed": [f.code for f in failed],
                 }
             )
-            if not failed or (result is not None and result.info["interrupted"]):
-                break
+            settings = following
         assert result is not None and drawn is not None
         if result.converged and not result.info["interrupted"]:
             report(1.0, "examining the intervals")

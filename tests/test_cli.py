@@ -11,6 +11,7 @@ import pytest
 
 import bayescale as bs
 from bayescale.cli import run
+from bayescale.sampling import Escalation
 from bayescale.tables import fit_lines, headline_allocation
 
 Q = {
@@ -162,7 +163,8 @@ def test_laws_for_a_table(tmp_path, capsys):
 
 def test_laws_of_counts_and_of_two_responses_are_fitted(tmp_path, capsys, monkeypatch):
     """What is printed says what was observed; a law of another's posterior is refused by name."""
-    monkeypatch.setattr("bayescale.inference.ESCALATION", ((0.9, 1),))  # so few draws need not pass every check
+    once = Escalation(((0.9, 1),), longest=1)  # so few draws need not pass every check
+    monkeypatch.setattr("bayescale.inference.PLAIN", once)
     rng = np.random.default_rng(0)
     counts = pd.DataFrame(dict(samples=50, successes=rng.binomial(50, rng.beta(0.5, 3.0, 40))))
     counts.to_csv(tmp_path / "counts.csv", index=False)
@@ -251,8 +253,8 @@ def test_questions_that_a_fit_cannot_answer(folder, capsys):
 def test_not_converged_is_exit_4_with_the_results(tmp_path, capsys, monkeypatch):
     import bayescale.inference
 
-    for ladder in ("ESCALATION", "ESCALATION_WITH_GROUPS"):
-        monkeypatch.setattr(bayescale.inference, ladder, ((0.9, 1),))
+    for ladder in ("PLAIN", "GROUPED"):
+        monkeypatch.setattr(bayescale.inference, ladder, Escalation(((0.9, 1),), longest=1))
     out = tmp_path / "fit"
     arguments = ["fit", "byte-ladder", "--group", "none", "--draws", "20", "--chains", "2", "--out", str(out)]
     made = document(capsys, [*arguments, "--json"], code=4)

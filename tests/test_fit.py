@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from worlds import TRUTH, chinchilla_world, mcse_distance
 
 import bayescale as bs
-from bayescale.posterior import flattened
+from bayescale.errors import Finding
+from bayescale.posterior import flat_draws, flattened, model_of
+from bayescale.sampling import PLAIN, Settings, sampler_named
 
 NAMES = ("E", "A_ref", "B_ref", "alpha", "beta", "a", "sigma", "nu")
 
@@ -229,16 +232,41 @@ def test_fits_in_threads_are_those_made_alone(ladder, plain_fit):
         assert fit.tree["posterior"].to_dataset().equals(plain_fit.tree["posterior"].to_dataset())
 
 
-def test_too_short_a_run_escalates_and_says_so(ladder):
+def test_too_short_a_run_goes_on_and_says_so(ladder):
+    """Chains that were too short go on: their draws are those of one long run, of which no warm-up is repeated."""
     fit = bs.fit("chinchilla", ladder, group="none", draws=300, warmup=300)
     attempts = fit.info["attempts"]
     assert attempts[0]["failed"] and not attempts[-1]["failed"]
     assert len(attempts) > 1 and attempts[1]["draws"] > attempts[0]["draws"]
-    assert attempts[1]["target_accept"] > attempts[0]["target_accept"]
+    assert {a["target_accept"] for a in attempts} == {0.9} and attempts[1]["seconds"]["compile"] == 0
+    model, (_, sample) = model_of(fit), sampler_named("nuts")
+    long = Settings(draws=attempts[-1]["draws"], warmup=300, target_accept=0.9)
+    at_once = sample(model, long)
+    np.testing.assert_array_equal(flat_draws(fit, model), at_once.flat.reshape(-1, at_once.flat.shape[-1]))
+    assert sum(a["gradients"] for a in attempts) == at_once.gradients
+
+
+def test_what_is_tried_next_depends_on_what_failed():
+    asked, (first, second, *_) = Settings(draws=100, warmup=50), PLAIN.rungs
+    begun = PLAIN.first(asked)
+    assert (begun.target_accept, begun.draws) == (first[0], 100)
+
+    def failing(code, value=None, threshold=None):
+        return Finding(code, code, "fail", value, threshold, "")
+
+    assert PLAIN.after(asked, begun, [failing("ess-tail", 500.0, 1000.0)]).draws == 260  # 1.3 times what it lacks
+    assert PLAIN.after(asked, begun, [failing("ess-bulk", 900.0, 1000.0)]).draws == 200
+    assert PLAIN.after(asked, begun, [failing("r-hat", 1.03, 1.01)]).draws == 400
+    assert PLAIN.after(asked, begun, [failing("r-hat")]) == replace(begun, draws=400)
+    assert PLAIN.after(asked, replace(begun, draws=800), [failing("r-hat")]) is None
+    for code in ("divergences", "e-bfmi"):
+        next_one = PLAIN.after(asked, begun, [failing(code, 3.0, 0.0), failing("r-hat", 1.1, 1.01)])
+        assert (next_one.target_accept, next_one.draws, next_one.warmup) == (second[0], 200, 100)
+    assert PLAIN.after(asked, replace(begun, target_accept=PLAIN.rungs[-1][0]), [failing("e-bfmi")]) is None
 
 
 def test_not_converged_is_never_silent(ladder):
-    with pytest.warns(bs.NotConverged, match="not converged after 4 attempts"):
+    with pytest.warns(bs.NotConverged, match="not converged after"):
         fit = bs.fit("chinchilla", ladder, group="none", draws=10, warmup=20, chains=2)
     assert not fit.converged and fit.verdict.status == "fail" and fit.headline_source == "none"
     assert "NOT CONVERGED" in repr(fit)

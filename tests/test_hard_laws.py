@@ -22,6 +22,7 @@ from bayescale.laws import find_law
 from bayescale.model import double_precision
 from bayescale.posterior import evaluate_draws, make_tree
 from bayescale.runs import Runs
+from bayescale.sampling import Escalation
 
 #: One case a law; those with several breaks or skills cover the ones with one.
 NAMES = [n for n in CASES if n not in ("bnsl", "obs_scaling")]
@@ -384,7 +385,7 @@ def test_fits_recover_the_truth(name, monkeypatch, tmp_path):
     """
     law, _, truth = CASES[name]
     runs = simulate(name)
-    monkeypatch.setattr("bayescale.inference.ESCALATION", ((0.9, 1),))
+    monkeypatch.setattr("bayescale.inference.PLAIN", Escalation(((0.9, 1),), longest=1))
     if name == "obs_scaling":  # the doctor asks what a design says about exponents, and here there is none
         monkeypatch.setattr("bayescale.inference.doctor", lambda *_, **__: Diagnosis((), law.spec, runs.source))
     with warnings.catch_warnings():

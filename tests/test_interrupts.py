@@ -52,8 +52,8 @@ def test_ctrl_c_after_sampling_keeps_the_draws(runs, monkeypatch, step):
 def test_ctrl_c_while_sampling_again_keeps_the_attempt_before(runs, monkeypatch):
     name, sample = inference.sampler_named("auto")
 
-    def diverges_then_stops(model, settings, *, start=None, progress=None):
-        if start is not None:
+    def diverges_then_stops(model, settings, *, after=None, progress=None):
+        if after is not None:
             raise KeyboardInterrupt
         drawn = sample(model, settings, progress=progress)
         diverging = np.ones_like(drawn.stats["diverging"])

@@ -268,7 +268,7 @@ def _by_nuts(task: Task, settings: Settings, budgets: Mapping[str, Sequence[floa
     _, sample = sampler_named("nuts")
     drawn = sample(task.padded, replace(settings, seed=seed))
     if drawn.stats["diverging"].any():
-        drawn = sample(task.padded, replace(settings, seed=seed, target_accept=0.998), start=drawn.start)
+        drawn = sample(task.padded, replace(settings, seed=seed, target_accept=0.998), after=drawn)
     out = evaluate_draws(task.padded, drawn.flat.reshape(-1, drawn.flat.shape[-1]))["values"]
     values = {n: v.reshape(*drawn.flat.shape[:2], *v.shape[1:]) for n, v in out.items()}
     found = {"flat": drawn.flat, "values": values, **drawn.stats, "gradients": drawn.gradients}

@@ -1,6 +1,6 @@
 """Doctor before sampling, checks after it."""
 
-from bayescale.diagnostics.after import check, check_draws
+from bayescale.diagnostics.after import check, check_draws, divergences
 from bayescale.diagnostics.before import Diagnosis, ProposedRun, doctor, laws_along, proposal, require_answerable
 from bayescale.diagnostics.jacobian import exponents_of
 from bayescale.diagnostics.ladders import Ladder, ladders_of
@@ -13,6 +13,7 @@ __all__ = [
     "best_runs",
     "check",
     "check_draws",
+    "divergences",
     "doctor",
     "exponents_of",
     "ladders_of",

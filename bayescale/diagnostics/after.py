@@ -65,7 +65,7 @@ def check_draws(named, stats, *, ess: float = ESS, divergent: float = 0.0) -> tu
         _extreme("r-hat", "R-hat", names, r_hat, R_HAT, above=True, digits=".4f"),
         _extreme("ess-bulk", "bulk ESS", names, bulk, ess, above=False, digits=".0f"),
         _extreme("ess-tail", "tail ESS", names, tail, ess, above=False, digits=".0f"),
-        _divergences(np.asarray(stats["diverging"]), divergent),
+        divergences(np.asarray(stats["diverging"]), divergent),
         _energy(np.asarray(stats["energy"])),
     )
 
@@ -84,7 +84,8 @@ def _extreme(
     return Finding(code, name, "fail" if failed else "pass", None if np.isnan(value) else value, threshold, message)
 
 
-def _divergences(diverging: np.ndarray, share: float) -> Finding:
+def divergences(diverging: np.ndarray, share: float = 0.0) -> Finding:
+    """The finding for a sampler's marks of divergent transitions, of which at most a share may diverge."""
     count, total = int(diverging.sum()), diverging.size
     allowed = int(share * total)
     message = f"{count} of {total} transitions diverged" + (f"; at most {allowed} may" if share else "")

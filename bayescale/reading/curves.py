@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: How many rows of a run `rows_per_run="knots"` keeps.
 KNOTS = 8
+#: Above this many checkpoints, so many rows of a run are kept unless all are asked for: rows of one run err alike, so
+#: more of them add time rather than knowledge.
+MANY, _KEPT = 1000, (4, 16)
 #: A row below this share of its run's steps is a checkpoint of a run that went on.
 _ELAPSED = 0.99
 #: A run may be logged a little past its planned end.
@@ -63,10 +66,14 @@ class Curves:
 def keep_rows_per_run(draft: Draft) -> None:
     """Find the runs of a table of curves, and keep as many rows of each as `rows_per_run` asks for.
 
-    Raises `RunsError` (BS-R030) where the table does not tell which rows are one run.
+    Where it asks for nothing, large tables are thinned, but for those whose learning rate varies along a run: laws of
+    schedules read every row of them. Raises `RunsError` (BS-R030) where the table does not tell which rows are one run.
     """
     wanted = draft.options.rows_per_run
     draft.curves = curves = _find(draft)
+    asked = wanted is not None
+    if not asked and curves is not None and len(curves.index) > MANY and not _follows_schedule(draft):
+        wanted = int(np.clip(MANY // len(curves.names), *_KEPT))
     if wanted is None or wanted == "all":
         return
     if curves is None:
@@ -80,10 +87,12 @@ def keep_rows_per_run(draft: Draft) -> None:
         )
     most = 1 if wanted == "last" else KNOTS if wanted == "knots" else int(wanted)
     kept = np.sort(np.concatenate([_chosen(curves.position[rows], most, rows) for rows in curves.rows_of()]))
+    if len(kept) == len(curves.index):
+        return
     what = "the last row" if most == 1 else f"up to {most} rows, evenly in the log of {curves.along!r},"
+    why = "--rows-per-run" if asked else "more of a run add little; --rows-per-run all keeps every row"
     draft.note(
-        "BS-R052",
-        f"kept {what} of each of {len(curves.names)} runs: {len(kept)} of {len(curves.index)} rows (--rows-per-run)",
+        "BS-R052", f"kept {what} of each of {len(curves.names)} runs: {len(kept)} of {len(curves.index)} rows ({why})"
     )
     draft.frame = draft.frame.iloc[kept]
     draft.curves = None if most == 1 else _taken(curves, kept)
@@ -230,7 +239,7 @@ def _seen(draft: Draft) -> str:
     if (
         "tokens" not in draft.frame
         or len(seen) != 1
-        or not any(s < d for s, d in zip(draft.frame[seen[0]].tolist(), draft.frame["tokens"].tolist(), strict=True))
+        or not (draft.frame[seen[0]].to_numpy(float) < _ELAPSED * draft.frame["tokens"].to_numpy(float)).any()
     ):
         return ""
     return f"; {seen[0]!r} holds what a row had seen by then: --column tokens={seen[0]}"
@@ -256,31 +265,40 @@ def note_unfinished_runs(draft: Draft) -> None:
 @check("BS-R059", "rows")
 def note_schedules(draft: Draft) -> None:
     """Rows within a schedule of the learning rate: its warm-up, or its decay before the end."""
-    curves = draft.curves
-    rates = [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
-    if curves is None or len(rates) != 1 or not np.isfinite(draft.frame[rates[0]].to_numpy(float)).all():
+    curves, found = draft.curves, _schedules(draft)
+    if curves is None or found is None:
         return
-    rate = draft.frame[rates[0]].to_numpy(float)
-    warming = decaying = unfinished = scheduled = 0
-    for rows in curves.rows_of():
-        along = rate[rows]
-        if len(along) < 3 or along.min() <= 0 or along.max() < _VARIES * along.min():
-            continue
-        scheduled += 1
+    header, schedules = found
+    warming = decaying = unfinished = 0
+    for along in schedules:
         peak = int(np.argmax(along))
         warming += peak
         decaying += int((along[peak:-1] < along.max() / _VARIES).sum())
         unfinished += bool(_DECAYED * along.max() < along[-1] < along.max() / _VARIES)
-    if scheduled:
+    if schedules:
         parts = [f"{warming} rows lie in a warm-up"] if warming else []
         parts += [f"{decaying} within the decay"] if decaying else []
         more = f"; {unfinished} runs end before their decay does" if unfinished else ""
         draft.note(
             "BS-R059",
-            f"{rates[0]!r} follows a schedule along {scheduled} of {len(curves.names)} runs"
+            f"{header!r} follows a schedule along {len(schedules)} of {len(curves.names)} runs"
             f"{': ' if parts else ''}{', '.join(parts)}{more}: losses there are above what the run would end with. "
             "Keep the ends with --rows-per-run last, or fit a law of the schedule (`bayescale laws`)",
         )
+
+
+def _schedules(draft: Draft) -> tuple[str, list[np.ndarray]] | None:
+    """The column of the learning rate and its values along every run in which it varies; None without one column."""
+    rates = [h for h in numeric_columns(draft) if _RATE.fullmatch(normalise(h))]
+    if draft.curves is None or len(rates) != 1 or not np.isfinite(draft.frame[rates[0]].to_numpy(float)).all():
+        return None
+    along = [draft.frame[rates[0]].to_numpy(float)[rows] for rows in draft.curves.rows_of()]
+    return rates[0], [r for r in along if len(r) >= 3 and r.min() > 0 and r.max() >= _VARIES * r.min()]
+
+
+def _follows_schedule(draft: Draft) -> bool:
+    found = _schedules(draft)
+    return found is not None and bool(found[1])
 
 
 @check("BS-R059", "rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,7 +15,7 @@ import numpy as np
 from bayescale.errors import FitError, LawError, nearest
 from bayescale.model import Model
 from bayescale.model.programs import double_precision, load_numpyro, one_blas_thread
-from bayescale.sampling.nuts import BLOCK, Chain, Kernel
+from bayescale.sampling.nuts import BLOCK, RECORDED, Chain, Kernel
 from bayescale.sampling.start import Potential, Start, find_start
 
 #: Called with the share of the work that is done (0 to 1) and what is being done.
@@ -45,7 +45,8 @@ class Draws:
     """Draws of the flat vector, shape (chains, draws, dimension), with statistics of shape (chains, draws).
 
     `stats` has ArviZ's names: energy, acceptance_rate, step_size, n_steps, diverging. `gradients` counts every
-    gradient of the run, warm-up included; `interrupted` marks a run that Ctrl-C cut short.
+    gradient of the call, warm-up included; `interrupted` marks a run that Ctrl-C cut short. With `chains` a later call
+    can go on.
     """
 
     flat: np.ndarray
@@ -56,15 +57,25 @@ class Draws:
     start: Start
     gradients: int
     interrupted: bool = False
+    chains: Sequence[Chain] = ()
 
 
 class Sampler(Protocol):
-    """A sampler: `(model, settings, start=, progress=) -> Draws`."""
+    """A sampler: `(model, settings, after=, progress=) -> Draws`."""
 
     def __call__(
-        self, model: Model, settings: Settings, *, start: Start | None = None, progress: Progress | None = None
+        self,
+        model: Model,
+        settings: Settings,
+        *,
+        after: Draws | None = None,
+        progress: Progress | None = None,
     ) -> Draws:
-        """Draws of a model's flat vector; a start found before is used again."""
+        """Draws of a model's flat vector.
+
+        `after` holds earlier draws of the same model: where the settings ask for more of them and for nothing else,
+        their chains go on; else new chains begin from the same start.
+        """
         ...
 
 
@@ -72,7 +83,11 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
     """A sampler that runs independent chains of one kernel in threads."""
 
     def sample(
-        model: Model, settings: Settings, *, start: Start | None = None, progress: Progress | None = None
+        model: Model,
+        settings: Settings,
+        *,
+        after: Draws | None = None,
+        progress: Progress | None = None,
     ) -> Draws:
         import jax
         import scipy.optimize
@@ -81,6 +96,8 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
         load_numpyro()
         del scipy
         report = progress or (lambda share, doing: None)
+        if after is not None and after.chains and replace(after.settings, draws=settings.draws) == settings:
+            return _sampled(name, after.chains, after.start, settings, 0.0, report)
         report(0.0, "compiling")
         began = time.perf_counter()
         with double_precision():
@@ -88,7 +105,8 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
         with ThreadPoolExecutor(1) as background:  # the long compilation runs while the modes are searched
             compiling = background.submit(_compile, model, kernel, settings, keys[0])
             with one_blas_thread():
-                start = start or find_start(model, settings.chains, np.random.default_rng([settings.seed, 1]))
+                rng = np.random.default_rng([settings.seed, 1])
+                start = after.start if after is not None else find_start(model, settings.chains, rng)
             compiling.result()
         potential = Potential(start.model)
         chains = []
@@ -96,21 +114,7 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
             chain = Chain(kernel, start, settings.warmup, settings.target_accept, potential.data)
             chain.prepare(start.initial[c], keys[c], potential)
             chains.append(chain)
-        compiled_at = time.perf_counter()
-        blocks, interrupted = _advance(chains, settings, report)
-        seconds = {"compile": compiled_at - began, "sample": time.perf_counter() - compiled_at}
-        stats = {k: np.stack([np.concatenate([b[k] for b in chain]) for chain in blocks]) for k in blocks[0][0]}
-        gradients = int(stats["n_steps"].sum())
-        kept = {k: v[:, settings.warmup :] for k, v in stats.items()}
-        if kept["energy"].shape[1] < 4:
-            raise KeyboardInterrupt
-        if not np.isfinite(kept["energy"]).any():
-            raise FitError(
-                "the posterior density is not finite anywhere the sampler looked",
-                remedy="Check the units of the table and the priors with `bayescale doctor`.",
-            )
-        flat = kept.pop("flat")
-        return Draws(flat, kept, name, settings, seconds, start, gradients, interrupted)
+        return _sampled(name, chains, start, settings, time.perf_counter() - began, report)
 
     return sample
 
@@ -126,47 +130,54 @@ def _compile(model: Model, kernel: Kernel, settings: Settings, key) -> None:
     Chain(kernel, blank, settings.warmup, settings.target_accept, data).prepare(np.zeros(n), key)
 
 
-def _advance(chains: list[Chain], settings: Settings, report: Progress) -> tuple[list[list[dict]], bool]:
-    """All chains to the end, in as many threads as there are cores; after Ctrl-C what every chain has reached."""
+def _sampled(
+    name: str, chains: Sequence[Chain], start: Start, settings: Settings, compiling: float, report: Progress
+) -> Draws:
+    """The draws of chains that are ready, or that go on."""
+    began, before = time.perf_counter(), [c.done for c in chains]
+    interrupted = _advance(chains, before, settings, report)
+    reached = min(c.done for c in chains)
+    stats = {k: np.stack([c.recorded(k)[:reached] for c in chains]) for k in RECORDED}
+    gradients = int(sum(steps[b:].sum() for steps, b in zip(stats["n_steps"], before, strict=True)))
+    kept = {k: v[:, settings.warmup :] for k, v in stats.items()}
+    if kept["energy"].shape[1] < 4:
+        raise KeyboardInterrupt
+    if not np.isfinite(kept["energy"]).any():
+        raise FitError(
+            "the posterior density is not finite anywhere the sampler looked",
+            remedy="Check the units of the table and the priors with `bayescale doctor`.",
+        )
+    seconds = {"compile": compiling, "sample": time.perf_counter() - began}
+    return Draws(kept.pop("flat"), kept, name, settings, seconds, start, gradients, interrupted, tuple(chains))
+
+
+def _advance(chains: Sequence[Chain], before: Sequence[int], settings: Settings, report: Progress) -> bool:
+    """All chains to the end, in as many threads as there are cores; True where Ctrl-C came first."""
     total = settings.warmup + settings.draws
-    done = [0] * len(chains)
-    blocks: list[list[dict]] = [[] for _ in chains]
     stop = threading.Event()
 
-    def run(c: int) -> None:
-        while done[c] < total and not stop.is_set():
-            count = min(BLOCK, total - done[c])
-            if done[c] < settings.warmup:
-                count = min(count, settings.warmup - done[c])
-            blocks[c].append(chains[c].advance(count))
-            done[c] += count
+    def run(chain: Chain) -> None:
+        while chain.done < total and not stop.is_set():
+            stage = settings.warmup if chain.done < settings.warmup else total
+            chain.advance(min(BLOCK, stage - chain.done))
 
     threads = max(1, min(len(chains), os.cpu_count() or 1))
-    interrupted = False
+    known = sum(settings.work(d) for d in before)
     with ThreadPoolExecutor(threads, thread_name_prefix="bayescale") as pool:
-        futures = [pool.submit(run, c) for c in range(len(chains))]
+        futures = [pool.submit(run, c) for c in chains]
         pending = set(futures)
         try:
             while pending:
                 _, pending = wait(pending, timeout=0.1)
-                share = sum(settings.work(d) for d in done) / (settings.work(total) * len(chains))
+                done = [c.done for c in chains]
+                share = (sum(settings.work(d) for d in done) - known) / (settings.work(total) * len(chains) - known)
                 report(share, "warming up" if min(done) < settings.warmup else "sampling")
         except KeyboardInterrupt:
-            interrupted = True
             stop.set()
             wait(futures)
     for future in futures:
         future.result()
-    if interrupted:
-        shortest = min(done)
-        if shortest <= settings.warmup:
-            raise KeyboardInterrupt
-        blocks = [[{k: v[:] for k, v in _first(chain, shortest).items()}] for chain in blocks]
-    return blocks, interrupted
-
-
-def _first(chain: list[dict], count: int) -> dict:
-    return {k: np.concatenate([b[k] for b in chain])[:count] for k in chain[0]}
+    return stop.is_set()
 
 
 #: Every sampler by name. `hmc` has trajectories of a quarter turn in round coordinates.
@@ -182,13 +193,3 @@ def sampler_named(name: str) -> tuple[str, Sampler]:
     if name not in SAMPLERS:
         raise LawError(f"no sampler {name!r}", code="BS-L002", remedy=nearest(name, ["auto", *SAMPLERS]))
     return name, SAMPLERS[name]
-
-
-def longer(settings: Settings, target_accept: float, factor: int) -> Settings:
-    """The settings of the next escalation: smaller steps, more draws."""
-    return replace(
-        settings,
-        target_accept=target_accept,
-        draws=settings.draws * factor,
-        warmup=settings.warmup * min(factor, 2),
-    )

@@ -15,6 +15,8 @@ BLOCK = 250
 #: Up to this dimension the warm-up learns a full mass matrix, above it the diagonal (the coordinates are round).
 DENSE_UP_TO = 24
 DEEPEST_TREE = 10
+#: What is kept of every transition.
+RECORDED = ("flat", "energy", "acceptance_rate", "step_size", "n_steps", "diverging")
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,16 @@ class Kernel:
 
 
 class Chain:
-    """One chain of a kernel: advance it by blocks; the compiled program is shared by all chains of a structure."""
+    """One chain of a kernel: advance it by blocks; the compiled program is shared by all chains of a structure.
+
+    `done` transitions are recorded so far, warm-up included.
+    """
 
     def __init__(self, kernel: Kernel, start: Start, warmup: int, target: float, data: Any):
         import jax
 
+        self.done = 0
+        self._blocks: list[dict[str, np.ndarray]] = []
         self.arguments = (start.shift, start.scale, data, np.asarray(target, np.float64))
         structure, dimension = start.model.structure, start.model.structure.dimension
 
@@ -98,8 +105,13 @@ class Chain:
             count = np.asarray(0, np.int32)
             self._program = compiled(("block", self._key), self._block, self.state, count, *self.arguments)
 
-    def advance(self, count: int) -> dict[str, np.ndarray]:
-        """The next `count` draws and their statistics (at most `BLOCK`)."""
+    def advance(self, count: int) -> None:
+        """Record the next `count` transitions (at most `BLOCK`)."""
         with double_precision():
             self.state, store = self._program(self.state, np.asarray(count, np.int32), *self.arguments)
-            return {name: np.asarray(value)[:count] for name, value in store.items()}
+            self._blocks.append({name: np.asarray(value)[:count] for name, value in store.items()})
+        self.done += count
+
+    def recorded(self, name: str) -> np.ndarray:
+        """What is kept of every transition so far, by a name of `RECORDED`."""
+        return np.concatenate([b[name] for b in self._blocks])
