@@ -27,6 +27,20 @@ def test_the_time_left_of_steady_work_is_right_and_counts_down_between_reports()
     assert timer.left() is None and timer.said() == ""
 
 
+def test_the_pace_is_that_of_the_later_half():
+    """Nothing is told at first; a slow beginning, as a warm-up that was taken for lighter than it is, is forgotten."""
+    now = [0.0]
+    timer = Timer(lambda: now[0])
+    timer.hear(0.01)
+    now[0] = 30.0
+    timer.hear(0.1)
+    assert timer.said() == ""
+    for k in range(2, 7):
+        now[0] = 30.0 + 10 * (k - 1)
+        timer.hear(0.1 * k)
+    assert timer.left() == pytest.approx(40.0)  # 10 s a tenth, not the average
+
+
 def test_work_that_is_done_again_is_timed_anew():
     now = [0.0]
     timer = Timer(lambda: now[0])

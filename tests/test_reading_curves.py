@@ -27,6 +27,7 @@ def said(runs, code):
 
 
 STEPS = tuple(int(s) for s in np.geomspace(100, 10_000, 40))
+MANY = tuple(int(s) for s in np.geomspace(1e3, 1e6, 400))
 
 
 def test_rows_of_one_run_are_recognised_and_kept():
@@ -59,6 +60,30 @@ def test_some_rows_of_every_run_spread_over_the_log_of_its_tokens(asked, most):
 def test_all_rows_are_kept_without_a_note_where_that_was_asked():
     runs = read_runs(curves(STEPS), rows_per_run="all")
     assert len(runs) == 120 and not said(runs, "BS-R052")
+
+
+def test_large_tables_of_curves_keep_some_rows_of_every_run_unless_all_are_asked_for():
+    """Three runs of 400 rows: 16 of each, the last among them, and the note says how to keep all."""
+    frame = curves(MANY)
+    runs = read_runs(frame)
+    assert len(runs) == 48 and runs.rows_read == 1200
+    ends = read_runs(frame, rows_per_run="last")
+    assert {*ends.values("loss")} <= {*runs.values("loss")}
+    (note,) = [n for n in said(runs, "BS-R052")]
+    assert all(part in note for part in ("up to 16 rows", "48 of 1200 rows", "--rows-per-run all"))
+    assert len(read_runs(frame, rows_per_run="all")) == 1200
+    assert len(read_runs(curves(MANY[:330]))) == 990, "a thousand rows are kept"
+
+
+def test_many_runs_keep_at_least_four_rows_each():
+    frame = curves(np.arange(1, 7) * 1000, sizes=tuple(np.geomspace(1e7, 1e9, 300)))
+    assert len(read_runs(frame)) == 4 * 300
+
+
+def test_runs_that_follow_a_schedule_keep_every_row():
+    """Laws of schedules read the learning rate of every row before one."""
+    assert len(read_runs(curves(MANY, lr=_cosine(0.1)))) == 1200
+    assert len(read_runs(curves(MANY, lr=lambda t: 3e-4))) == 48
 
 
 def test_runs_are_found_where_a_step_rises_and_falls_back():
@@ -101,7 +126,7 @@ def test_schedules_are_recognised_with_their_warm_up():
     assert "before their decay does" not in message and "--rows-per-run last" in message
     (message,) = said(read_runs(curves(steps, lr=lambda t: _cosine(0.1)(t / 2))), "BS-R059")
     assert "3 runs end before their decay does" in message
-    assert not said(read_runs(curves(steps, lr=lambda t: 3e-4)), "BS-R059")
+    assert not said(read_runs(curves(MANY, lr=lambda t: 3e-4)), "BS-R059")
     assert not said(read_runs(curves(steps, lr=_cosine(0.1)), rows_per_run="last"), "BS-R059")
 
 

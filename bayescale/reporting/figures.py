@@ -266,6 +266,11 @@ def figures_named(names: Sequence[str] | None) -> tuple[tuple[Drawn, Draw], ...]
     return tuple(known[n] for n in names)
 
 
+def figures_tried(fit: Fit, names: Sequence[str] | None) -> tuple[tuple[Drawn, Draw], ...]:
+    """The figures that are drawn for a fit where it supports them: those that compare levels need levels, or a name."""
+    return tuple(f for f in figures_named(names) if names is not None or fit.levels or not f[0].compares)
+
+
 def draw_figures(
     fit: Fit,
     document: Mapping[str, Any],
@@ -277,9 +282,7 @@ def draw_figures(
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Drawn] = []
     missing: dict[str, str] = {}
-    for drawn, draw in figures_named(names):
-        if drawn.compares and names is None and not fit.levels:
-            continue
+    for drawn, draw in figures_tried(fit, names):
         told(f"figure {drawn.name}")
         try:
             figures = {label: draw(fit, document, width) for label, (width, _) in WIDTHS.items()}

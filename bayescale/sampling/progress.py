@@ -138,6 +138,10 @@ def aside() -> Iterator[None]:
             line.hold(-1)
 
 
+#: Before so much of the work is done nothing is told of the time left: it would be a guess from its first piece.
+LEAST_DONE = 0.15
+
+
 class Timer:
     """The time that is left of a piece of work, from the share of it that is done.
 
@@ -146,21 +150,27 @@ class Timer:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
-        self.first, self.share, self.end = (0.0, 0.0), 0.0, None
+        self.share, self.end = 0.0, None
+        self._heard: list[tuple[float, float]] = []
 
     def hear(self, share: float) -> None:
-        """Take note of a share: at 0, or where it falls, the work begins anew."""
+        """Take note of a share: at 0, or where it falls, the work begins anew.
+
+        The pace is that of the later half of what is done: a warm-up is not the pace of what follows it.
+        """
         now = self.clock()
         if share <= 0 or self.share <= 0 or share < self.share:
-            self.first, self.end = (now, share), None
+            self._heard, self.end = [(now, share)], None
         elif share > self.share:
-            began, done = self.first
+            half = (self._heard[0][1] + share) / 2
+            began, done = next(h for h in reversed(self._heard) if h[1] <= half)
             self.end = now + (now - began) * (1 - share) / (share - done)
+            self._heard.append((now, share))
         self.share = share
 
     def left(self) -> float | None:
         """Seconds left, or None while or once there is nothing to tell."""
-        if not 0 < self.share < 1 or self.end is None:
+        if not LEAST_DONE <= self.share < 1 or self.end is None:
             return None
         return max(0.0, self.end - self.clock())
 
