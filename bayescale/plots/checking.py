@@ -28,6 +28,7 @@ from bayescale.plots.style import (
     finish,
     interval_label,
     legend_above,
+    legend_over,
     literal,
     log_scale,
     loss_label,
@@ -281,17 +282,7 @@ def plot_prior_posterior(
     ]
     figure = panels[0].figure
     if axes is None or above:
-        size = text_sizes(panels[0])[1]
-        made = figure.legend(
-            handles=handles,
-            loc="outside upper center",
-            ncols=3,
-            fontsize=size,
-            title=warning_of(fit),
-            title_fontsize=size,
-            frameon=False,
-        )
-        made.get_title().set_color(VERMILLION)
+        legend_over(figure, handles, 3, text_sizes(panels[0])[1], warning_of(fit))
     else:
         legend_above(panels[0], handles, 1, title=warning_of(fit))
     return panels

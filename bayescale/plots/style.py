@@ -115,9 +115,7 @@ def legend(ax: Axes, handles: Sequence[Any], **options: Any) -> None:
         "columnspacing": 1.0,
         **options,
     }
-    if settings.get("title"):  # a long warning stays within the panel
-        wide = 72 * ax.bbox.width / ax.figure.dpi / (0.55 * settings["title_fontsize"])
-        settings["title"] = textwrap.fill(settings["title"], max(24, int(wide)))
+    settings["title"] = _folded(settings.get("title"), ax.bbox.width / ax.figure.dpi, settings["title_fontsize"])
     made = ax.legend(handles=handles, alignment="left", **settings)
     made.get_title().set_color(VERMILLION)
 
@@ -126,6 +124,25 @@ def legend_above(ax: Axes, handles: Sequence[Any], columns: int, **options: Any)
     """A legend over the panel, where it hides nothing."""
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.1}
     legend(ax, handles, ncols=columns, **{**place, **options})
+
+
+def legend_over(figure: Any, handles: Sequence[Any], columns: int, size: float, title: str | None) -> None:
+    """A legend of all panels, over them; the warning at its head stays within the figure."""
+    made = figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=columns,
+        fontsize=size,
+        title=_folded(title, figure.get_figwidth(), size),
+        title_fontsize=size,
+        frameon=False,
+    )
+    made.get_title().set_color(VERMILLION)
+
+
+def _folded(title: str | None, inches: float, size: float) -> str | None:
+    """A long title in as many lines as a width asks for."""
+    return textwrap.fill(title, max(24, int(72 * inches / (0.55 * size)))) if title else title
 
 
 def literal(text: str) -> str:

@@ -26,7 +26,7 @@ from bayescale.plots import (
 )
 from bayescale.plots.comparisons import scalars
 from bayescale.plots.pairs import default_pairs
-from bayescale.plots.style import VERMILLION, literal, new_figure, save_figure, text_sizes, warning_of
+from bayescale.plots.style import legend_over, literal, new_figure, save_figure, text_sizes, warning_of
 from bayescale.posterior import Fit
 from bayescale.runs import compute_of
 
@@ -78,17 +78,9 @@ def _panels(fit: Fit, width: float, plots: Mapping[str, Callable[[Any], Any]], r
         label, small = text_sizes(ax)
         key = ax.get_legend()
         if key is not None and k == 0:
-            made = figure.legend(
-                key.legend_handles,
-                [t.get_text() for t in key.get_texts()],
-                loc="outside upper center",
-                ncols=2 if width < 4 else 4,
-                fontsize=small,
-                title=warning_of(fit),
-                title_fontsize=small,
-                frameon=False,
-            )
-            made.get_title().set_color(VERMILLION)
+            for handle, told in zip(key.legend_handles, key.get_texts(), strict=True):
+                handle.set_label(told.get_text())
+            legend_over(figure, key.legend_handles, 2 if width < 4 else 4, small, warning_of(fit))
         if key is not None:
             key.remove()
         ax.set_title(literal(name), loc="left", fontsize=label, fontweight="bold")
