@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bayescale.errors import LawError, nearest
@@ -69,6 +69,11 @@ def _tail_weight(nu: float) -> str:
     return f"degrees of freedom above {nu:g}: small means heavy tails"
 
 
+#: Degrees of freedom of checkpoints that err alike: what is new from one to the next adds up to the level of a run. With
+#: heavier tails the level of a whole run, off by however much, would pass as one outlier, and the law need not meet it.
+TAILS_OF_RUNS = 4.0
+
+
 @dataclass(frozen=True)
 class Noise:
     """A symmetric observation model: parameters, log-density of a residual, and draws of it.
@@ -95,10 +100,16 @@ class Noise:
         """What the noise adds to a row's location, in LaTeX."""
         return self.equation.partition(" + ")[2]
 
-    def parameters(self, typical_scale: float) -> tuple[Parameter, ...]:
-        """The scale `sigma`, with its prior around a typical value, and the shape parameters."""
+    def parameters(self, typical_scale: float, *, of_runs: bool = False) -> tuple[Parameter, ...]:
+        """The scale `sigma`, with its prior around a typical value, and the shape parameters.
+
+        `of_runs`: rows are checkpoints of several runs that err alike, and tails are no heavier than `TAILS_OF_RUNS`.
+        """
         scale = Parameter("sigma", LogNormal(math.log(typical_scale), 1.5), "scale of the noise on the link scale")
-        return (scale, *self.shape)
+        shape = self.shape
+        if of_runs:
+            shape = tuple(replace(p, above=TAILS_OF_RUNS, meaning=_tail_weight(TAILS_OF_RUNS)) for p in shape)
+        return (scale, *shape)
 
 
 def _log_gamma_step(x):

@@ -121,13 +121,15 @@ def build_model(
     intercepts = tuple(
         Intercepts(g, r.name, suffixes[r.name], parents[g.column]) for r in law.responses for g in groupings
     )
+    checkpoints = checkpoints_of(law, runs, group, groupings)
     extra = [
         _suffixed(p, suffixes[r.name])
         for r in law.responses
         if r.name in noises
-        for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)))
+        for p in noises[r.name].parameters(
+            _noise_scale(r, unit_factor(law, runs)), of_runs=checkpoints is not None and bool(groupings)
+        )
     ]
-    checkpoints = checkpoints_of(law, runs, group, groupings)
     seen = observing_of(law, runs, checkpoints, any(n.grows for n in noises.values()), min_flops == "auto")
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
     sets = [index for column, (index, _) in levels.items() if column in over]
