@@ -69,8 +69,8 @@ def _tail_weight(nu: float) -> str:
     return f"degrees of freedom above {nu:g}: small means heavy tails"
 
 
-#: Degrees of freedom of checkpoints that err alike: what is new from one to the next adds up to the level of a run. With
-#: heavier tails the level of a whole run, off by however much, would pass as one outlier, and the law need not meet it.
+#: Least degrees of freedom of checkpoints that err alike: what is new from one to the next adds up to the level of a
+#: run. With heavier tails a whole run's level, off by however much, would pass as one outlier that no law need meet.
 TAILS_OF_RUNS = 4.0
 
 

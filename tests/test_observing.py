@@ -11,9 +11,10 @@ import bayescale as bs
 from bayescale.inference import fit_info
 from bayescale.model import double_precision
 from bayescale.model.observing import BOUNDED_NODES, ROUNDED_NODES, interval_log_density
-from bayescale.noise import NOISES
+from bayescale.noise import NOISES, TAILS_OF_RUNS
 from bayescale.posterior import evaluate_draws, make_tree, model_of, noise_scales, replicate
 from bayescale.sampling import Settings
+from bayescale.tables.symbols import named
 
 
 def grid(loss=None, **columns):
@@ -130,6 +131,19 @@ def test_checkpoints_of_a_run_are_jointly_normal_with_an_exponential_correlation
             covariance = values["sigma"] ** 2 * np.exp(-np.abs(at[:, None] - at) / values["ell"])
             joint = stats.multivariate_normal(np.zeros(own.sum()), covariance).logpdf(residual[own])
             np.testing.assert_allclose(terms[own].sum(), joint, rtol=1e-9)
+
+
+def test_tails_of_several_runs_are_bounded_and_those_of_one_curve_are_not():
+    """Else the level of a whole run, off by however much, would pass as one outlier."""
+    several = bs.build_model("chinchilla", curves())
+    one = bs.build_model("power_law_offset:x=tokens", curves(runs=1))
+    independent = bs.build_model("chinchilla", grid(), group="none")
+    for model, floor in ((several, TAILS_OF_RUNS), (one, 1.0), (independent, 1.0)):
+        found = evaluate_draws(model, 4 * near(model, width=1.0)[None])["values"]["nu"]
+        lowest = evaluate_draws(model, np.full((1, model.structure.dimension), -8.0))["values"]["nu"]
+        assert found > floor and lowest == pytest.approx(floor, abs=0.01)
+    fit = stand_in(several, draws=20)
+    assert "above 4" in named(fit, "nu").meaning and "above 1" in named(stand_in(independent, 20), "nu").meaning
 
 
 def test_errors_of_inputs_count_by_the_slope_of_the_law():

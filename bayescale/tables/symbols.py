@@ -29,7 +29,8 @@ def named(fit: Fit, name: str) -> Named:
     noise: dict[str, Parameter] = {}
     if fit.law.likelihood is None:
         noises = [NOISES[m.noise] for m, _ in members_of(fit)] or [NOISES[fit.noise]]
-        shape = [p for n in noises for p in n.shape]
+        of_runs = bool(fit.group) and any(re.fullmatch(rf"{RANGE.name}(_\w+)?", p) for p in fit.info["priors"])
+        shape = [p for n in noises for p in n.parameters(1.0, of_runs=of_runs)[1:]]
         growth = [g.parameter for g in growths_of(fit.law)] if any(n.grows for n in noises) else []
         noise = {p.name: p for p in (*shape, *growth, RANGE, EXCESS, CUT)}
     symbol, unit, meaning = "", "", ""
