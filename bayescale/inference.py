@@ -33,7 +33,7 @@ from bayescale.posterior import (
     with_verdicts,
 )
 from bayescale.runs import Runs
-from bayescale.sampling import GROUPED, PLAIN, Draws, Progress, Settings, progress_bar, sampler_named
+from bayescale.sampling import FEWEST_DRAWS, GROUPED, PLAIN, Draws, Progress, Settings, progress_bar, sampler_named
 from bayescale.verdicts import finding_lines, verdict_of
 
 logger = logging.getLogger("bayescale")
@@ -127,9 +127,9 @@ def fit(
     law = pooled_law(find_law(law), resolved_pool(pool, runs))
     if not 0 < prob < 1:
         raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
-    for name, value in (("chains", chains), ("draws", draws), ("warmup", warmup)):
-        if value < 1:
-            raise LawError(f"{name} must be at least 1, got {value}", code="BS-U001")
+    for name, value, least in (("chains", chains, 1), ("draws", draws, FEWEST_DRAWS), ("warmup", warmup, 1)):
+        if value < least:
+            raise LawError(f"{name} must be at least {least}, got {value}", code="BS-U001")
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
     if priors_from is not None:
         informed = priors_of(priors_from, law) | informed
@@ -225,7 +225,7 @@ def fit_info(
     model: Model, design: Sequence[Finding], *, prob: float, sampler: str, settings: Settings
 ) -> dict[str, Any]:
     """What a fit's file says of a model and of how it was sampled, before anything was checked."""
-    runs = model.runs
+    runs, slots = model.runs, model.structure.coordinates.slots
     return {
         "schema": SCHEMA,
         "law": model.law.name,
@@ -238,7 +238,8 @@ def fit_info(
             {"column": g.column, "kind": g.kind, "levels": len(g.levels), "rows_per_level": g.rows_per_level}
             for g in model.groupings
         ],
-        "priors": {s.parameter.name: str(s.parameter.prior) for s in model.structure.coordinates.slots},
+        "priors": {s.parameter.name: str(s.parameter.prior) for s in slots},
+        "above": {s.parameter.name: s.parameter.above for s in slots if isinstance(s.parameter.above, float)},
         "options": dict(model.options),
         "seed": settings.seed,
         "prob": prob,

@@ -65,10 +65,6 @@ LINKS: dict[str, Link] = {
 }
 
 
-def _tail_weight(nu: float) -> str:
-    return f"degrees of freedom above {nu:g}: small means heavy tails"
-
-
 #: Least degrees of freedom of checkpoints that err alike: what is new from one to the next adds up to the level of a
 #: run. With heavier tails a whole run's level, off by however much, would pass as one outlier that no law need meet.
 TAILS_OF_RUNS = 4.0
@@ -108,7 +104,7 @@ class Noise:
         scale = Parameter("sigma", LogNormal(math.log(typical_scale), 1.5), "scale of the noise on the link scale")
         shape = self.shape
         if of_runs:
-            shape = tuple(replace(p, above=TAILS_OF_RUNS, meaning=_tail_weight(TAILS_OF_RUNS)) for p in shape)
+            shape = tuple(replace(p, above=TAILS_OF_RUNS) for p in shape)
         return (scale, *shape)
 
 
@@ -183,7 +179,9 @@ def _laplace_cdf(residual, scale):
     return stats.laplace.cdf(residual / scale)
 
 
-_NU = Parameter("nu", LogNormal(math.log(8), 1.0), _tail_weight(1), above=1.0, symbol=r"\nu")
+_NU = Parameter(
+    "nu", LogNormal(math.log(8), 1.0), "degrees of freedom: small means heavy tails", above=1.0, symbol=r"\nu"
+)
 
 #: Every noise by name.
 NOISES: dict[str, Noise] = {

@@ -258,7 +258,10 @@ def test_what_is_tried_next_depends_on_what_failed():
     assert PLAIN.after(asked, begun, [failing("ess-bulk", 900.0, 1000.0)]).draws == 200
     assert PLAIN.after(asked, begun, [failing("r-hat", 1.03, 1.01)]).draws == 400
     assert PLAIN.after(asked, begun, [failing("r-hat")]) == replace(begun, draws=400)
-    assert PLAIN.after(asked, replace(begun, draws=800), [failing("r-hat")]) is None
+    last, times = PLAIN.rungs[-1]
+    smallest = PLAIN.after(asked, replace(begun, draws=800), [failing("r-hat")])
+    assert (smallest.target_accept, smallest.draws) == (last, times * 100)
+    assert PLAIN.after(asked, replace(smallest, draws=800), [failing("r-hat")]) is None
     for code in ("divergences", "e-bfmi"):
         next_one = PLAIN.after(asked, begun, [failing(code, 3.0, 0.0), failing("r-hat", 1.1, 1.01)])
         assert (next_one.target_accept, next_one.draws, next_one.warmup) == (second[0], 200, 100)
@@ -330,7 +333,8 @@ def test_wrong_options_are_refused(ladder):
         ({"sampler": "gibbs"}, "no sampler 'gibbs'"),
         ({"group": ["colour"]}, "no column 'colour'"),
         ({"prob": 90}, "between 0 and 1"),
-        ({"draws": 0}, "at least 1"),
+        ({"draws": 3}, "draws must be at least 4"),
+        ({"chains": 0}, "at least 1"),
         ({"tie": [("alpha", "zeta")]}, "no parameter 'zeta'"),
         ({"priors": {"alpha": "gaussian(1,2)"}}, "no prior family"),
         ({"references": {"X0": 1.0}}, "no reference 'X0'"),

@@ -10,6 +10,7 @@ import pytest
 
 import bayescale as bs
 import bayescale.inference as inference
+from bayescale.sampling import Settings
 from bayescale.sampling.progress import Waiting
 
 QUICK = dict(seed=0, group="none", progress=False)
@@ -64,6 +65,24 @@ def test_ctrl_c_while_sampling_again_keeps_the_attempt_before(runs, monkeypatch)
         fit = bs.fit("chinchilla", runs, **QUICK)
     require_marked(fit)
     assert len(fit.info["attempts"]) == 1
+
+
+def test_ctrl_c_while_chains_go_on_keeps_what_they_have(runs):
+    """At least the draws there were, as many of every chain as the shortest has."""
+    model, (_, sample) = bs.build_model("chinchilla", runs, group="none"), inference.sampler_named("nuts")
+    short = Settings(chains=3, draws=20, warmup=50)
+    before = sample(model, short)
+
+    def stop(share, doing):
+        raise KeyboardInterrupt
+
+    after = sample(model, replace(short, draws=100_000), after=before, progress=stop)
+    assert after.interrupted and 20 <= after.flat.shape[1] < 100_000
+    np.testing.assert_array_equal(after.flat[:, :20], before.flat)
+    again = sample(model, short, after=before)
+    assert again.flat.shape[1] == 20 and not again.interrupted, "no more draws are asked for: chains begin anew"
+    np.testing.assert_array_equal(again.flat, before.flat)
+    assert sample(model, replace(short, chains=2), after=before).flat.shape[0] == 2
 
 
 def test_ctrl_c_before_the_first_draw_is_passed_on(runs, monkeypatch):

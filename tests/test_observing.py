@@ -9,12 +9,13 @@ from scipy import stats
 
 import bayescale as bs
 from bayescale.inference import fit_info
+from bayescale.law import LogNormal
 from bayescale.model import double_precision
 from bayescale.model.observing import BOUNDED_NODES, ROUNDED_NODES, interval_log_density
 from bayescale.noise import NOISES, TAILS_OF_RUNS
 from bayescale.posterior import evaluate_draws, make_tree, model_of, noise_scales, replicate
 from bayescale.sampling import Settings
-from bayescale.tables.symbols import named
+from bayescale.tables.symbols import prior_of
 
 
 def grid(loss=None, **columns):
@@ -142,8 +143,10 @@ def test_tails_of_several_runs_are_bounded_and_those_of_one_curve_are_not():
         found = evaluate_draws(model, 4 * near(model, width=1.0)[None])["values"]["nu"]
         lowest = evaluate_draws(model, np.full((1, model.structure.dimension), -8.0))["values"]["nu"]
         assert found > floor and lowest == pytest.approx(floor, abs=0.01)
-    fit = stand_in(several, draws=20)
-    assert "above 4" in named(fit, "nu").meaning and "above 1" in named(stand_in(independent, 20), "nu").meaning
+    assert prior_of(stand_in(several, draws=20), "nu").startswith("4 + LogNormal(")
+    assert prior_of(stand_in(independent, draws=20), "nu").startswith("1 + LogNormal(")
+    given = bs.build_model("chinchilla", curves(), priors={"nu": LogNormal(1.0, 0.5)})
+    assert prior_of(stand_in(given, draws=20), "nu").startswith("LogNormal("), "one's own prior is as it was given"
 
 
 def test_errors_of_inputs_count_by_the_slope_of_the_law():
@@ -207,6 +210,19 @@ def stand_in(model, draws=400, seed=5):
     stats_of = {"diverging": np.zeros((1, draws), bool), "energy": np.zeros((1, draws))}
     info = fit_info(model, [], prob=0.9, sampler="nuts", settings=Settings(chains=1, draws=draws, warmup=0))
     return bs.Fit(make_tree(model, flat, stats_of, rng), model.law, info)
+
+
+def test_one_curve_with_a_group_of_its_own_is_rebuilt_as_it_was(tmp_path):
+    """Its checkpoints are correlated, its tails are not those of several runs."""
+    x = np.geomspace(1e6, 1e8, 60)
+    frame = pd.DataFrame(dict(examples=x, error=0.1 + 0.3 * (x / 1e7) ** -0.3, run="curve"))
+    frame["error"] *= np.exp(0.01 * np.random.default_rng(4).standard_normal(60))
+    frame["group"] = [f"g{k % 6}" for k in range(60)]
+    model = bs.build_model("power_law_offset:x=examples,y=error", bs.Runs(frame, "one curve"))
+    fit = stand_in(model, draws=20)
+    assert fit.group == ("group",) and prior_of(fit, "nu").startswith("1 + ") and "ell" in fit.info["priors"]
+    fit.save(tmp_path / "fit.nc")
+    assert model_of(bs.load_fit(tmp_path / "fit.nc")).structure.key == model.structure.key
 
 
 def test_a_run_goes_on_from_its_last_checkpoint():

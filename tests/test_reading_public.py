@@ -21,10 +21,10 @@ EXPECTED: dict[str, tuple[int, int] | str] = {
     "double_descent": "BS-R030",  # x and y
     "gadre_hparam_grid": (435, 435),
     "gadre_overtraining": "BS-R030",  # ten losses, none of them plain
-    "gemstones": (1368, 526),  # up to 16 checkpoints of each run
+    "gemstones": (1368, 794),  # up to 23 checkpoints of each run
     "google_revisiting_benchmark": (3950, 3950),
     "misfitting_openlm": (261, 260),
-    "misfitting_openlm_ckpts": (4852, 837),  # up to 4
+    "misfitting_openlm_ckpts": (4852, 1164),  # up to 6
     "mixture_regmix": "BS-R030",  # thirteen losses
     "multipowerlaw_curves": (6265, 6265),
     "obs_scaling_base": "BS-R030",  # accuracies

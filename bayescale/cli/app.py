@@ -205,8 +205,9 @@ def _cross_check(result, runs):
 
 def _detail_lines(result) -> list[str]:
     from bayescale.tables import aligned, findings_lines
+    from bayescale.tables.symbols import prior_of
 
-    priors = [["  " + name, prior] for name, prior in result.info["priors"].items()]
+    priors = [["  " + name, prior_of(result, name)] for name in result.info["priors"]]
     references = ", ".join(f"{k} = {v:.4g}" for k, v in result.references.items() if v.ndim == 0)
     attempts = result.info["attempts"]
     return [

@@ -22,7 +22,11 @@ LossUnit = Annotated[
 Column = Annotated[list[str] | None, typer.Option("--column", help="Which header a quantity is under: loss=val_ppl.")]
 Unit = Annotated[list[str] | None, typer.Option("--unit", help="The unit of a scale column: params=millions.")]
 RowsPerRun = Annotated[
-    str | None, typer.Option("--rows-per-run", help="Of training curves: all, last, knots, or how many rows a run.")
+    str | None,
+    typer.Option(
+        "--rows-per-run",
+        help="Of training curves: all, last, knots, or how many rows a run; by default all, or about 1,000 of more.",
+    ),
 ]
 LearningRates = Annotated[
     str | None,

@@ -127,7 +127,8 @@ def build_model(
         for r in law.responses
         if r.name in noises
         for p in noises[r.name].parameters(
-            _noise_scale(r, unit_factor(law, runs)), of_runs=checkpoints is not None and bool(groupings)
+            _noise_scale(r, unit_factor(law, runs)),
+            of_runs=checkpoints is not None and any(g.kind == "run" for g in groupings),
         )
     ]
     seen = observing_of(law, runs, checkpoints, any(n.grows for n in noises.values()), min_flops == "auto")
@@ -163,7 +164,7 @@ def build_model(
         "priors": {k: str(v) for k, v in (priors or {}).items()},
         "min_flops": min_flops,
         "pool": law.pool if isinstance(law, PooledLaw) else None,
-        "curve": checkpoints is not None and not groupings,
+        "curve": checkpoints is not None and not any(g.kind == "run" for g in groupings),
     }
     if held.any():
         options["held_out"] = [row for row, out in zip(runs.rows, held, strict=True) if out]

@@ -106,7 +106,7 @@ class Fit:
     @property
     def grouped(self) -> str | list[str]:
         """What `group=` has to be for the same model of the same runs: "auto" where the whole table is one curve."""
-        return list(self.group) or ("auto" if self.info["options"].get("curve") else "none")
+        return "auto" if self.info["options"].get("curve") else list(self.group) or "none"
 
     @property
     def references(self) -> dict[str, np.ndarray]:

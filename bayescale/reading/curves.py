@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 #: How many rows of a run `rows_per_run="knots"` keeps.
 KNOTS = 8
-#: Above this many checkpoints, so many rows of a run are kept unless all are asked for: rows of one run err alike, so
-#: more of them add time rather than knowledge.
-MANY, _KEPT = 1000, (4, 16)
+#: Of more checkpoints than this about so many are kept unless all are asked for, and of every run at least so many:
+#: rows of one run err alike, so most of them add more time than knowledge.
+MANY, _LEAST_OF_A_RUN = 1000, 6
 #: A row below this share of its run's steps is a checkpoint of a run that went on.
 _ELAPSED = 0.99
 #: A run may be logged a little past its planned end.
@@ -42,6 +42,7 @@ _STEPS = re.compile(
     r"(steps?|iterations?|iters?)(total|max|planned)|(total|max|planned)(train(ing)?)?(steps?|iterations?)"
 )
 _RATE = re.compile(r"(train)?(lr|learningrate|eta)")
+_LIKE_A_RATE = re.compile(r"(?<![a-z])(lr|eta)(?![a-z])|learning.?rate")
 _WARMUP = re.compile(r"(lr|n|num)?warmup(steps?|iters?|iterations?)?(n|num)?")
 _STATE = re.compile(r"(run)?(state|status)")
 _FINISHED, _UNFINISHED = {"finished"}, {"running", "crashed", "failed", "killed", "scheduled", "preempted"}
@@ -73,7 +74,8 @@ def keep_rows_per_run(draft: Draft) -> None:
     draft.curves = curves = _find(draft)
     asked = wanted is not None
     if not asked and curves is not None and len(curves.index) > MANY and not _follows_schedule(draft):
-        wanted = int(np.clip(MANY // len(curves.names), *_KEPT))
+        wanted = max(_LEAST_OF_A_RUN, MANY // len(curves.names))
+        draft.recorded = curves
     if wanted is None or wanted == "all":
         return
     if curves is None:
@@ -90,7 +92,7 @@ def keep_rows_per_run(draft: Draft) -> None:
     if len(kept) == len(curves.index):
         return
     what = "the last row" if most == 1 else f"up to {most} rows, evenly in the log of {curves.along!r},"
-    why = "--rows-per-run" if asked else "more of a run add little; --rows-per-run all keeps every row"
+    why = "--rows-per-run" if asked else "rows of a run err alike; --rows-per-run all keeps every row"
     draft.note(
         "BS-R052", f"kept {what} of each of {len(curves.names)} runs: {len(kept)} of {len(curves.index)} rows ({why})"
     )
@@ -104,14 +106,19 @@ def _taken(curves: Curves, kept: np.ndarray) -> Curves | None:
 
 
 def _chosen(position: np.ndarray, most: int, rows: np.ndarray) -> np.ndarray:
-    """The rows of one run nearest to evenly spaced logs of its progress, its last among them."""
-    if len(rows) <= most:
+    """The rows of one run at the places nearest to evenly spaced logs of its progress, the last among them.
+
+    All rows of a place are kept, as those of several evaluations of one checkpoint.
+    """
+    places = np.unique(position)
+    if len(places) <= most:
         return rows
-    if most == 1:
-        return rows[-1:]
-    logs = np.log(np.maximum(position, position[position > 0].min() if (position > 0).any() else 1.0))
-    ends = np.linspace(logs[0], logs[-1], most)
-    return rows[np.unique(np.abs(logs[:, None] - ends).argmin(axis=0))]
+    kept = places[-1:]
+    if most > 1:
+        logs = np.log(np.maximum(places, places[places > 0].min() if (places > 0).any() else 1.0))
+        ends = np.linspace(logs[0], logs[-1], most)
+        kept = places[np.unique(np.abs(logs[:, None] - ends).argmin(axis=0))]
+    return rows[np.isin(position, kept)]
 
 
 def _find(draft: Draft) -> Curves | None:
@@ -297,8 +304,18 @@ def _schedules(draft: Draft) -> tuple[str, list[np.ndarray]] | None:
 
 
 def _follows_schedule(draft: Draft) -> bool:
-    found = _schedules(draft)
-    return found is not None and bool(found[1])
+    """Whether anything that may be a learning rate varies along a run: then every row of the run tells of it."""
+    curves = draft.curves
+    if curves is None:
+        return False
+    for header in numeric_columns(draft):
+        if header == "lr" or _LIKE_A_RATE.search(header.lower()):
+            values = draft.frame[header].to_numpy(float)
+            for rows in curves.rows_of():
+                along = values[rows][np.isfinite(values[rows])]
+                if len(along) and along.max() > _VARIES * max(along.min(), 0.0):
+                    return True
+    return False
 
 
 @check("BS-R059", "rows")
@@ -327,7 +344,7 @@ def note_long_warmups(draft: Draft) -> None:
 @check("BS-R036", "rows")
 def note_sampled_histories(draft: Draft) -> None:
     """A tracker's export holds a sample of the logged steps: gaps of every width, in no order."""
-    curves = draft.curves
+    curves = draft.recorded or draft.curves
     if curves is None:
         return
     sampled = []

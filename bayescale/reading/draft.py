@@ -40,7 +40,7 @@ class Draft:
     `frame` holds numbers once they are converted; `unreadable` the text of cells that should have been numbers, by
     canonical name and row; `stated` the scale columns whose unit is known and must not be questioned; `given` the
     quantities that the table itself holds (the others follow from C = 6ND); `absent` headers without any value;
-    `curves` which rows are one run, where a run has several.
+    `curves` which rows are one run, where a run has several, and `recorded` the same before most rows were left out.
     """
 
     table: Table
@@ -59,6 +59,7 @@ class Draft:
     loss_unit: str | None = None
     convention: str | None = None
     curves: Curves | None = None
+    recorded: Curves | None = None
 
     @property
     def source(self) -> str:

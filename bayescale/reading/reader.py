@@ -53,7 +53,9 @@ def read_runs(
         drop_missing: leave out rows with a blank in a required column instead of refusing the table.
         response: the column to explain; it must be there. "loss" is also checked as a loss; None requires nothing.
         rows_per_run: of a table of training curves: "last" keeps the end of every run, "knots" eight of its rows, a
-            number that many, evenly in the log of its tokens or steps; "all" and None keep every row, None says so.
+            number that many, evenly in the log of its tokens or steps; "all" keeps every row. So does None, and says
+            so, up to 1,000 rows; of more it keeps about 1,000, at least 6 a run, unless a learning rate varies along
+            the runs.
         learning_rates: of a table with several learning rates a cell of N and D: "best" keeps the lowest loss of a
             cell, "surface" the minimum of a parabola in the log of the learning rate (and of the batch size, where that
             varies too) with its standard error as `loss_se`; "all" and None keep every row, None says so.

@@ -118,7 +118,7 @@ def report(
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     left_out = {f"figure {drawn.name}" for drawn, _ in FIGURES if drawn.name not in tried}
     if not hold_out:
-        left_out |= {"refit without the largest runs", "figure held_out"}
+        left_out |= {"refit without the largest runs"}
     try:
         with progress_bar(progress, f"report of {fit.info['runs']['source']}") as tell:
             made = _write(fit, part, folder, hold_out, bootstrap, seed, figures, answers, _teller(tell, left_out))

@@ -17,10 +17,11 @@ from bayescale.posterior import Fit
 from bayescale.reporting.bibliography import MISFITTING, NUMPYRO, NUTS, R_HAT, Entry, cite
 from bayescale.reporting.cells import Written, joined, say, symbol, text
 from bayescale.reporting.sections import Document, name_of
+from bayescale.tables.symbols import prior_of
 from bayescale.verdicts import widened_by
 
 #: What a prior is called in print.
-_DISTRIBUTION = re.compile(r"^(\w+)\((.*)\)$")
+_DISTRIBUTION = re.compile(r"^([\d.]+ \+ )?(\w+)\((.*)\)$")
 #: Between a parameter and its prior: a line may break here, and does not stretch.
 _IS_DRAWN_FROM = Written(r"\,$\sim$\,\allowbreak ", r" $\sim$ ", " ~ ", " ~ ")
 
@@ -130,9 +131,9 @@ def _letters(column: str) -> str:
 
 def _priors(fit: Fit) -> Written:
     parts: list[Written] = [text("Priors.")]
-    for k, (name, prior) in enumerate(fit.info["priors"].items()):
+    for k, name in enumerate(fit.info["priors"]):
         parts.append(Written(", " if k else " ", ", " if k else " ", ", " if k else " ", ", " if k else " "))
-        parts.append(joined([name_of(fit, name), _IS_DRAWN_FROM, _distribution(prior)]))
+        parts.append(joined([name_of(fit, name), _IS_DRAWN_FROM, _distribution(prior_of(fit, name))]))
     at = ", ".join(f"{k} = {float(v):.4g}" for k, v in fit.references.items() if v.ndim == 0)
     tail = ". Amplitudes have their prior on what they contribute at the geometric middle of the design" if at else ""
     parts.append(say("{t}; no prior uses the losses.", t=text(tail + (f" ({at})" if at else ""))))
@@ -149,7 +150,7 @@ def _distribution(prior: str) -> Written:
     match = _DISTRIBUTION.match(prior)
     if match is None:
         return text(prior)
-    return symbol(rf"\mathrm{{{match[1]}}}({match[2]})", prior)
+    return symbol(rf"{match[1] or ''}\mathrm{{{match[2]}}}({match[3]})", prior)
 
 
 def _computation(fit: Fit, document: Document, entries: Sequence[Entry]) -> Written:

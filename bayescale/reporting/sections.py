@@ -19,7 +19,7 @@ from bayescale.reporting.columns import (
     levels_note,
 )
 from bayescale.reporting.recipes import crossings, multipliers
-from bayescale.tables.symbols import named
+from bayescale.tables.symbols import named, prior_of
 
 Document = Mapping[str, Any]
 #: Tables in print hold at most so many runs; the document holds all.
@@ -383,7 +383,7 @@ def held_out(fit: Fit, found: Mapping[str, Any]) -> Table:
 def priors(fit: Fit) -> Table:
     """Every prior that was used."""
     rows = tuple(
-        (name_of(fit, name), text(named(fit, name).meaning), text(prior)) for name, prior in fit.info["priors"].items()
+        (name_of(fit, name), text(named(fit, name).meaning), text(prior_of(fit, name))) for name in fit.info["priors"]
     )
     at = ", ".join(f"{k} = {float(v):.4g}" for k, v in fit.references.items() if v.ndim == 0)
     return Table(

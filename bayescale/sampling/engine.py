@@ -21,6 +21,8 @@ from bayescale.sampling.start import Potential, Start, find_start
 #: Called with the share of the work that is done (0 to 1) and what is being done.
 Progress = Callable[[float, str], None]
 
+#: Fewer draws of a chain tell nothing about its convergence.
+FEWEST_DRAWS = 4
 #: A draw of the warm-up takes about as long as this many later ones, on the tables it was measured on (1.1 to 1.6).
 WARM_UP_WORK = 1.3
 
@@ -96,7 +98,8 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
         load_numpyro()
         del scipy
         report = progress or (lambda share, doing: None)
-        if after is not None and after.chains and replace(after.settings, draws=settings.draws) == settings:
+        same = after is not None and replace(after.settings, draws=settings.draws) == settings
+        if after is not None and after.chains and same and settings.draws > after.settings.draws:
             return _sampled(name, after.chains, after.start, settings, 0.0, report)
         report(0.0, "compiling")
         began = time.perf_counter()
@@ -106,7 +109,8 @@ def _chains(name: str, kernel: Kernel) -> Sampler:
             compiling = background.submit(_compile, model, kernel, settings, keys[0])
             with one_blas_thread():
                 rng = np.random.default_rng([settings.seed, 1])
-                start = after.start if after is not None else find_start(model, settings.chains, rng)
+                known = after is not None and after.settings.chains == settings.chains
+                start = after.start if after is not None and known else find_start(model, settings.chains, rng)
             compiling.result()
         potential = Potential(start.model)
         chains = []
@@ -140,7 +144,7 @@ def _sampled(
     stats = {k: np.stack([c.recorded(k)[:reached] for c in chains]) for k in RECORDED}
     gradients = int(sum(steps[b:].sum() for steps, b in zip(stats["n_steps"], before, strict=True)))
     kept = {k: v[:, settings.warmup :] for k, v in stats.items()}
-    if kept["energy"].shape[1] < 4:
+    if interrupted and kept["energy"].shape[1] < FEWEST_DRAWS:
         raise KeyboardInterrupt
     if not np.isfinite(kept["energy"]).any():
         raise FitError(

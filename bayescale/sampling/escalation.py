@@ -29,14 +29,17 @@ class Escalation:
         return _at(asked, *self.rungs[0])
 
     def after(self, asked: Settings, tried: Settings, failed: Sequence[Finding]) -> Settings | None:
-        """The settings after an attempt whose checks failed; None where nothing is left to try."""
+        """The settings after an attempt whose checks failed; None where nothing is left to try.
+
+        Chains that were long enough, and still fail for their length, are tried once more, with the smallest steps.
+        """
+        left = [rung for rung in self.rungs if rung[0] > tried.target_accept]
         if {f.code for f in failed} <= _TOO_SHORT:
             longest = self.longest * asked.draws
-            if tried.draws >= longest:
-                return None
-            factor = min(_MOST, max(_LEAST, _MARGIN * max(map(_shortfall, failed))))
-            return replace(tried, draws=min(longest, int(factor * tried.draws)))
-        left = [rung for rung in self.rungs if rung[0] > tried.target_accept]
+            if tried.draws < longest:
+                factor = min(_MOST, max(_LEAST, _MARGIN * max(map(_shortfall, failed))))
+                return replace(tried, draws=min(longest, int(factor * tried.draws)))
+            left = left[-1:]
         return _at(asked, *left[0]) if left else None
 
 

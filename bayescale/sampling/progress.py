@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -151,7 +152,8 @@ class Timer:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
         self.share, self.end = 0.0, None
-        self._heard: list[tuple[float, float]] = []
+        self._first = 0.0
+        self._heard: deque[tuple[float, float]] = deque()
 
     def hear(self, share: float) -> None:
         """Take note of a share: at 0, or where it falls, the work begins anew.
@@ -160,10 +162,12 @@ class Timer:
         """
         now = self.clock()
         if share <= 0 or self.share <= 0 or share < self.share:
-            self._heard, self.end = [(now, share)], None
+            self._first, self._heard, self.end = share, deque([(now, share)]), None
         elif share > self.share:
-            half = (self._heard[0][1] + share) / 2
-            began, done = next(h for h in reversed(self._heard) if h[1] <= half)
+            half = (self._first + share) / 2
+            while len(self._heard) > 1 and self._heard[1][1] <= half:
+                self._heard.popleft()
+            began, done = self._heard[0]
             self.end = now + (now - began) * (1 - share) / (share - done)
             self._heard.append((now, share))
         self.share = share

@@ -29,8 +29,7 @@ def named(fit: Fit, name: str) -> Named:
     noise: dict[str, Parameter] = {}
     if fit.law.likelihood is None:
         noises = [NOISES[m.noise] for m, _ in members_of(fit)] or [NOISES[fit.noise]]
-        of_runs = bool(fit.group) and any(re.fullmatch(rf"{RANGE.name}(_\w+)?", p) for p in fit.info["priors"])
-        shape = [p for n in noises for p in n.parameters(1.0, of_runs=of_runs)[1:]]
+        shape = [p for n in noises for p in n.shape]
         growth = [g.parameter for g in growths_of(fit.law)] if any(n.grows for n in noises) else []
         noise = {p.name: p for p in (*shape, *growth, RANGE, EXCESS, CUT)}
     symbol, unit, meaning = "", "", ""
@@ -62,6 +61,13 @@ def named(fit: Fit, name: str) -> Named:
         symbol = root if re.fullmatch(r"[A-Za-z](_\w+)?", root) else ""
     symbol = re.sub(r"_(\w{2,})$", r"_\\mathrm{\1}", symbol)
     return Named(symbol, element.removesuffix("]"), unit, meaning)
+
+
+def prior_of(fit: Fit, name: str) -> str:
+    """The prior of a parameter with the bound that it is counted from: `4 + LogNormal(2.079, 1)`."""
+    above = fit.info.get("above", {}).get(name)
+    prior = fit.info["priors"][name]
+    return prior if above is None else f"{above:g} + {prior}"
 
 
 def _pooled(fit: Fit, root: str) -> Named | None:

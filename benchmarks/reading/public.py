@@ -4,7 +4,7 @@
 
 Every CSV file of the folders BAYESCALE_RUNS and BAYESCALE_DATA goes through `bayescale doctor FILE --json`. Those that
 `--fit` names, or all that doctor lets through (`--fit all`), go through `bayescale fit FILE --json` as well, in a
-process of their own that is stopped after `--limit` seconds. `--add` keeps what the result file holds already.
+process of their own that is stopped after `--limit` seconds. `--add` keeps the fits that the result file holds already.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", nargs="*", default=(), help="names of files to fit, or 'all'")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds a command may take")
-    parser.add_argument("--add", action="store_true", help="keep earlier results of files that are not run again")
+    parser.add_argument("--add", action="store_true", help="keep earlier fits of files that are not fitted again")
     asked = parser.parse_args()
     folders = [Path(os.environ[k]) for k in ("BAYESCALE_RUNS", "BAYESCALE_DATA") if os.environ.get(k)]
     files = sorted(path for folder in folders for path in folder.glob("*.csv"))
@@ -68,7 +68,7 @@ def main() -> None:
     document = {**circumstances(), "limit": asked.limit, "files": kept}
     for path in files:
         known = kept.setdefault(path.stem, {"doctor": None, "fit": None})
-        known["doctor"] = known["doctor"] or called("doctor", path, asked.limit)
+        known["doctor"] = called("doctor", path, asked.limit)
         lets_through = known["doctor"]["exit"] == 0 and not known["doctor"]["refused"]
         if lets_through and (path.stem in asked.fit or "all" in asked.fit):
             known["fit"] = called("fit", path, asked.limit)
