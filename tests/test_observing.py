@@ -134,6 +134,32 @@ def test_checkpoints_of_a_run_are_jointly_normal_with_an_exponential_correlation
             np.testing.assert_allclose(terms[own].sum(), joint, rtol=1e-9)
 
 
+def two_phases():
+    """Every checkpoint of `curves` again after a cool-down of a tenth, and evaluated a second time where it was."""
+    hot = curves(checkpoints=5).frame
+    cold = hot.assign(tokens=1.1 * hot["tokens"], flops=1.1 * hot["flops"], loss=0.98 * hot["loss"], phase="cold")
+    again = hot.assign(loss=1.003 * hot["loss"])
+    return bs.Runs(pd.concat([hot, again, cold], ignore_index=True).fillna({"phase": "hot"}), "two phases")
+
+
+def test_phases_and_repeated_evaluations_of_a_run_are_curves_of_their_own():
+    """Given the effect of the run they are independent: hot rows follow hot ones, and copies of a place copies."""
+    runs = two_phases()
+    model = bs.build_model("chinchilla", runs, noise="normal")
+    (terms, _, residual), values = rows_of(model, near(model, 2))
+    index, at = runs.labels("run")[0], np.log(runs.values("tokens"))
+    for level, part in np.ndindex(6, 3):
+        own = np.flatnonzero(index == level)[5 * part : 5 * part + 5]
+        covariance = values["sigma"] ** 2 * np.exp(-np.abs(at[own][:, None] - at[own]) / values["ell"])
+        joint = stats.multivariate_normal(np.zeros(5), covariance).logpdf(residual[own])
+        np.testing.assert_allclose(terms[own].sum(), joint, rtol=1e-9)
+    (note,) = [n.message for n in model.notes if n.code == "BS-R016" and "err alike" in n.message]
+    assert note.endswith("18 of 6 runs")
+    stamped = runs.with_columns({"logged": [f"{k} s" for k in range(len(runs))]})
+    serial = bs.build_model("chinchilla", stamped, noise="normal").data["serial"]
+    np.testing.assert_array_equal(serial["gap"], model.data["serial"]["gap"], "a column of stamps sorts nothing")
+
+
 def test_tails_of_several_runs_are_bounded_and_those_of_one_curve_are_not():
     """Else the level of a whole run, off by however much, would pass as one outlier."""
     several = bs.build_model("chinchilla", curves())
@@ -269,6 +295,16 @@ def test_a_named_run_of_many_goes_on_with_its_own_effect():
     assert np.ptp(np.asarray(elsewhere.dataset["same_group"])) > 0, "a point at another size is not of that run"
     with pytest.raises(bs.NotFittedFor, match="no level 'nope'"):
         bs.forecast(fit, N=N, D=D, levels={"run": "nope"}, draws="posterior")
+
+
+def test_of_several_curves_of_a_run_the_one_that_went_farthest_goes_on():
+    fit = stand_in(bs.build_model("chinchilla", two_phases(), noise="normal", group="run"), draws=50)
+    runs = fit.runs
+    (row,) = np.flatnonzero((runs.frame["run"] == "run2") & (runs.values("tokens") == 1.1 * 2e11))
+    N, D, run = runs.values("params")[row], runs.values("tokens")[row], {"run": "run2"}
+    seen = bs.forecast(fit, N=N, D=[D, D / 1.1], levels=run, draws="posterior").dataset["same_group"]
+    np.testing.assert_allclose(seen[0], runs.values("loss")[row], rtol=1e-12)
+    assert np.ptp(np.asarray(seen[1])) > 0, "nor is it known where another curve of the run was"
 
 
 def test_a_named_run_brings_its_other_groups_along():

@@ -87,8 +87,21 @@ def test_many_runs_keep_at_least_six_rows_each():
 
 def test_every_evaluation_of_a_checkpoint_that_is_kept_is_kept():
     both = pd.concat([curves(MANY).assign(eval=name) for name in ("c4", "wiki")])
+    both["loss"] *= np.where(both["eval"] == "c4", 1.0, 1.02)
     runs = read_runs(both)
     assert len(runs) < len(both) and set(np.bincount(runs.labels("eval")[0])) == {len(runs) // 2}
+
+
+def test_a_checkpoint_that_two_phases_share_is_kept_once():
+    """Where its loss is told to five digits; a rounded one may be another evaluation that came out alike."""
+    shared = curves(STEPS).assign(phase="start of the decay")
+    both = pd.concat([curves(STEPS).assign(phase="stable"), shared.iloc[::4].assign(logged=1.0)], ignore_index=True)
+    runs = read_runs(both)
+    (message,) = said(runs, "BS-R014")
+    assert message.startswith("30 rows tell a checkpoint of their run again, with the same 'loss', left out (rows 121,")
+    assert len(runs) == 120 and set(runs.frame["phase"]) == {"stable"}
+    assert len(read_runs(both.round({"loss": 2}))) == 150
+    assert len(read_runs(both.assign(seed=both["phase"]), columns={"recipe": "phase"})) == 150
 
 
 def test_a_history_that_was_sampled_is_said_of_the_rows_that_were_read():

@@ -157,7 +157,7 @@ def build_model(
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
         **_padded(observing_data(seen, runs, checkpoints, held), count),
     }
-    notes = (*notes, *notes_on(seen, law, runs))
+    notes = (*notes, *notes_on(seen, law, runs, checkpoints))
     options = {
         "fix": dict(fix or {}),
         "tie": [list(t) for t in tie],

@@ -132,13 +132,16 @@ def observing_of(
     )
 
 
-def notes_on(o: Observing, law: Law, runs: Runs) -> tuple[Note, ...]:
+def notes_on(
+    o: Observing, law: Law, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[Note, ...]:
     """What the likelihood takes into account beyond one scale for all rows, as sentences."""
     notes = []
-    if o.serial:
-        notes.append(
-            Note("BS-R016", "checkpoints of one run err alike: their correlation falls with the distance in log tokens")
-        )
+    if o.serial and checkpoints is not None:
+        alike = "checkpoints of one run err alike: their correlation falls with the distance in log tokens"
+        curves, count = int(checkpoints[0].max()) + 1, len(runs.labels("run")[1])
+        several = f"; rows of one place or of another kind are another curve: {curves} of {count} runs"
+        notes.append(Note("BS-R016", alike + (several if curves > count else "")))
     if o.nodes:
         if any(r.source == "loss" for r in law.responses) and runs.has("loss_step"):
             notes.append(Note("BS-R026", "a rounded loss stands for all that round to it (loss_step)"))
@@ -187,10 +190,10 @@ def _scalar(i: Input) -> bool:
 def checkpoints_of(
     law: Law, runs: Runs, group: str | Sequence[str], groupings: Sequence[Grouping]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The run of every row and how far along it the row is, where rows are checkpoints of runs; else None.
+    """The curve of every row and how far along it the row is, where rows are checkpoints of runs; else None.
 
-    They are where runs have an effect of their own, or where `group` is "auto" and the whole table is one run: a curve.
-    A row's place is the log of its tokens, or of the law's one input where the table has none.
+    They are where runs have an effect of their own, or where `group` is "auto" and the whole table is one run. A row's
+    place is the log of its tokens, or of the law's one input where the table has none.
     """
     index = next((g.index for g in groupings if g.kind == "run"), None)
     if index is None and group == "auto" and runs.has("run") and len(runs.labels("run")[1]) == 1:
@@ -198,10 +201,27 @@ def checkpoints_of(
     column = place_column(law, runs)
     if index is None or column is None or len(index) < FEWEST_CHECKPOINTS * len(np.unique(index)):
         return None
-    place = np.log(runs.values(column))
-    if len({*zip(index.tolist(), place.tolist(), strict=True)}) < len(place):
-        return None  # rows at the same place are evaluations of one model: no distance tells them apart
-    return index, place
+    return curves_of(runs, index, place := np.log(runs.values(column))), place
+
+
+def curves_of(runs: Runs, index: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Which curve every row is on: those of a run that text sorts into kinds, or that share a place, are several.
+
+    Kinds are phases, or sets that a checkpoint was evaluated on; columns that leave curves of fewer than three rows
+    sort nothing. Rows of one place and kind, in their order, go to a first curve, a second and so on.
+    """
+    import pandas as pd
+
+    curve = np.unique(index, return_inverse=True)[1]
+    for header in runs.columns:
+        if pd.api.types.is_numeric_dtype(runs.frame[header]):
+            continue
+        kind = runs.labels(header)[0].astype(np.int64)
+        finer = np.unique(curve * (kind.max() + 1) + kind, return_inverse=True)[1]
+        if len(curve) >= FEWEST_CHECKPOINTS * (finer.max() + 1):
+            curve = finer
+    copy = pd.DataFrame({"curve": curve, "place": place}).groupby(["curve", "place"]).cumcount().to_numpy()
+    return np.unique(curve * (copy.max() + 1) + copy, return_inverse=True)[1]
 
 
 def place_column(law: Law, runs: Runs) -> str | None:

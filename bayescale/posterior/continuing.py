@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayescale.model.observing import RANGE, place_column
+from bayescale.model.observing import RANGE, curves_of, place_column
 from bayescale.noise import LINKS
 from bayescale.posterior.fit import Fit
 from bayescale.posterior.rebuilding import noise_scales
@@ -39,7 +39,8 @@ def carried(
     A run's residuals are correlated with exp(-distance / ell) along log tokens: given one of them, the next has that
     share of it as its mean, in units of the noise's scale. `run` may be left out where the table is one; `location`
     gives the law and what is known of groups at rows of the table, on the link scale. None where checkpoints are not
-    correlated in the fit, or points have no place along the run.
+    correlated in the fit, or points have no place along the run. Of a run's several curves, such as phases, the one that
+    went farthest goes on.
     """
     draws, runs, law = fit.draws("posterior"), fit.runs, fit.law
     column = place_column(law, runs)
@@ -59,9 +60,12 @@ def carried(
     own &= ~np.isin(runs.rows, fit.info["options"].get("held_out", ()))
     if len(law.responses) > 1 or not own.any():
         return None
+    everywhere = np.log(runs.values(column))
     rows = np.flatnonzero(own)
-    place = np.log(runs.values(column))[rows]
-    rows, place = rows[np.argsort(place)], np.sort(place)
+    rows = rows[np.argsort(everywhere[rows], kind="stable")]
+    curve = curves_of(runs, index, everywhere)[rows]
+    rows = rows[curve == curve[-1]]
+    place = everywhere[rows]
     points = np.log(np.asarray(at[name], float))
     nearest = np.maximum(np.searchsorted(place, points, side="right") - 1, 0)
     known, at_known = np.unique(rows[nearest], return_inverse=True)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bayescale.errors import RunsError
+from bayescale.errors import RunsError, shorten_rows
 from bayescale.reading.cells import is_missing
 from bayescale.reading.draft import Draft
 from bayescale.reading.headers import like_a_loss, normalise, recognise
-from bayescale.reading.register import check
+from bayescale.reading.register import check, plural
 from bayescale.reading.sharing import numeric_columns, quoted
 from bayescale.reading.trends import rank_correlation
+from bayescale.runs import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ def keep_rows_per_run(draft: Draft) -> None:
     schedules read every row of them. Raises `RunsError` (BS-R030) where the table does not tell which rows are one run.
     """
     wanted = draft.options.rows_per_run
-    draft.curves = curves = _find(draft)
+    draft.curves = curves = _without_copies(draft, _find(draft))
     asked = wanted is not None
     if not asked and curves is not None and len(curves.index) > MANY and not _follows_schedule(draft):
         wanted = max(_LEAST_OF_A_RUN, MANY // len(curves.names))
@@ -98,6 +99,30 @@ def keep_rows_per_run(draft: Draft) -> None:
     )
     draft.frame = draft.frame.iloc[kept]
     draft.curves = None if most == 1 else _taken(curves, kept)
+
+
+def _without_copies(draft: Draft, curves: Curves | None) -> Curves | None:
+    """The curves with every checkpoint once: one that two phases share, say, is often recorded under both.
+
+    Copies agree in run, place, every column that is used and the response, told to five digits or more.
+    """
+    if curves is None or draft.response not in draft.frame:
+        return curves
+    used = [h for h in draft.frame.columns if h in COLUMNS or like_a_loss(h) or h == draft.response]
+    told = draft.values(draft.response)
+    exact = np.array([np.isfinite(v) and float(f"{v:.4g}") != v for v in told])
+    copy = draft.frame[used].assign(**{"": curves.index, " ": curves.position}).duplicated().to_numpy() & exact
+    if not copy.any():
+        return curves
+    rows = draft.rows(copy)
+    draft.note(
+        "BS-R014",
+        f"{len(rows)} {plural('row', rows)} tell a checkpoint of {'its' if len(rows) == 1 else 'their'} run again, with "
+        f"the same {draft.header(draft.response)!r}, left out ({plural('row', rows)} {shorten_rows(rows)})",
+    )
+    kept = np.flatnonzero(~copy)
+    draft.frame = draft.frame.iloc[kept]
+    return _taken(curves, kept)
 
 
 def _taken(curves: Curves, kept: np.ndarray) -> Curves | None:
