@@ -81,8 +81,8 @@ def fit(
     noise
         Observation model on the response's link scale: student_t, normal or laplace.
     group
-        "auto" (shrunk intercepts of run, model size, budget and recipe where a column has at least 5 levels and 1.5
-        rows a level), "none", or column names.
+        "auto" (shrunk intercepts of run, model size, budget and recipe where a column has two or more levels and 1.5
+        rows a level; fewer than five cannot teach their spread, which is then fixed), "none", or column names.
     sampler, chains, draws, warmup
         "auto", "nuts" or "hmc", and how long at first.
     prob
@@ -236,6 +236,7 @@ def fit_info(
         "group": [g.column for g in model.groupings],
         "groupings": [
             {"column": g.column, "kind": g.kind, "levels": len(g.levels), "rows_per_level": g.rows_per_level}
+            | {"spread": model.structure.held_spreads.get(g.column)}
             for g in model.groupings
         ],
         "priors": {s.parameter.name: str(s.parameter.prior) for s in slots},

@@ -241,7 +241,7 @@ class Effect:
     """How a kind of grouping is shrunk: the prior of its spread tau, as a ratio to sigma or on the link scale.
 
     `few` is the spread, on the link scale, that a grouping of too few levels to learn one from is given; None where
-    such a grouping is left out.
+    that is the median of its prior.
     """
 
     kind: str
@@ -249,6 +249,11 @@ class Effect:
     prior: Prior
     relative: bool
     few: float | None = None
+
+    @property
+    def held(self) -> float:
+        """The median of the spread's prior: what it is held at where levels are too few to learn it."""
+        return self.prior.median
 
 
 #: Spread of the intercepts, by what the grouping means. Recipes differ in the data and code they use, so their

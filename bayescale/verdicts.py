@@ -19,6 +19,8 @@ MOST_LINES = 10
 #: A choice is safe that loses at most this share of the loss under either half of the table, where the halves' own
 #: optima are at least this far apart.
 SAFE, APART = 0.01, 1.5
+#: New runs that leave more than this share of what they are meant to narrow are not worth their compute.
+_HARDLY = 0.95
 #: Findings in the order of their weight in a decision; those not named come last.
 _WEIGHT = (
     "recipe-confounded",
@@ -240,6 +242,11 @@ class _Lines:
             ]
             what = "repeat with new seeds" if plan["kind"] == "repeat" else "train new sizes"
             error = (self.fit.info["windows"]["quantities"].get(plan["quantity"]) or {}).get("null_sd")
+            if error and plan["sd_ratio"] > _HARDLY:
+                return [
+                    f"Next: more such runs would hardly narrow the ± {_digits(error)} between the halves: look first at"
+                    " what else differs between them: settings, schedules, how N and C were counted."
+                ]
             gain = (
                 f": ± {_digits(error)} between the halves becomes ± {_digits(error * plan['sd_ratio'])}"
                 if error

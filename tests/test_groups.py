@@ -5,6 +5,7 @@ import pytest
 from worlds import TRUTH, chinchilla_world
 
 import bayescale as bs
+from bayescale.law import HalfNormal
 from bayescale.model import build_model, isoflop_levels, make_groupings
 from bayescale.model.grouping import Grouping, parents_of
 from bayescale.posterior import evaluate_draws, level_log_likelihood
@@ -99,15 +100,34 @@ def test_budgets_are_read_off_compute(ladder):
     assert isoflop_levels(chinchilla_world(60, 0)) is None
 
 
-def test_few_levels_are_never_given_a_spread():
-    """Two to four recipes have effects of a fixed, wide spread; other groupings of so few levels are left out."""
+def test_few_levels_never_teach_a_spread():
+    """Two to four recipes have effects of a fixed, wide spread; of what is noise it is the median of its prior."""
     runs = chinchilla_world(60, 0, groups=[("recipe", 3, 1.0), ("group", 3, 1.0)])
     found, notes = make_groupings(runs, "auto")
-    assert [(g.column, g.fixed) for g in found] == [("recipe", 0.1)]
-    assert any("3 levels of 'recipe'" in n.message for n in notes)
-    assert any("no effect of 'group'" in n.message for n in notes)
-    with pytest.raises(bs.LawError, match="3 levels"):
-        make_groupings(runs, "group")
+    assert [(g.column, g.few, g.fixed) for g in found] == [("recipe", True, 0.1), ("group", True, None)]
+    assert all(any(f"3 levels of {column!r}" in n.message for n in notes) for column in ("recipe", "group"))
+    model = bs.build_model("chinchilla", runs)
+    assert model.structure.coordinates.fixed == {"tau_group_ratio": pytest.approx(HalfNormal(1.0).median)}
+    assert HalfNormal(1.0).median == pytest.approx(0.67449, abs=1e-5)
+    assert model.structure.held_spreads == {"recipe": "0.1", "group": "0.67 sigma"}
+    values = evaluate_draws(model, np.random.default_rng(0).standard_normal((5, model.structure.dimension)))["values"]
+    np.testing.assert_allclose(values["tau_group"], 0.67449 * values["sigma"], rtol=1e-5)
+    told = bs.build_model("chinchilla", runs, priors={"tau_group_ratio": HalfNormal(0.5)})
+    assert "tau_group_ratio" in told.structure.coordinates.names and not told.structure.coordinates.fixed
+    assert (
+        bs.build_model("chinchilla", runs, fix={"tau_group_ratio": 0.1}).structure.held_spreads["group"] == "0.1 sigma"
+    )
+    with pytest.raises(bs.LawError, match="one level"):
+        make_groupings(runs.with_columns({"group": "all"}), "group")
+
+
+def test_a_few_runs_have_checkpoints_that_err_alike():
+    """Three training curves are three curves, not independent rows."""
+    D = np.geomspace(1e9, 1e11, 12)
+    N, D, run = np.repeat([1e8, 4e8, 1.6e9], 12), np.tile(D, 3), np.repeat(["a", "b", "c"], 12)
+    loss = 1.7 + 400 * N**-0.34 + 400 * D**-0.28
+    model = bs.build_model("chinchilla", bs.read_runs({"params": N, "tokens": D, "run": run, "loss": loss}))
+    assert [g.column for g in model.groupings] == ["run"] and model.structure.observing.serial
 
 
 def test_recipes_of_other_losses_do_not_move_the_law():

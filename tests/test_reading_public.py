@@ -21,7 +21,7 @@ EXPECTED: dict[str, tuple[int, int] | str] = {
     "double_descent": "BS-R030",  # x and y
     "gadre_hparam_grid": (435, 435),
     "gadre_overtraining": "BS-R030",  # ten losses, none of them plain
-    "gemstones": (1368, 794),  # up to 23 checkpoints of each run
+    "gemstones": (1368, 653),  # up to 23 checkpoints of each run, those that two phases share once
     "google_revisiting_benchmark": (3950, 3950),
     "misfitting_openlm": (261, 260),
     "misfitting_openlm_ckpts": (4852, 1164),  # up to 6
@@ -73,7 +73,7 @@ def test_what_a_refusal_asks_for_is_enough(name):
 #: What must be said of tables whose rows have more in common than a law of N and D knows.
 SAID = {
     "datablations_c4": {"BS-R013"},  # repeated tokens
-    "gemstones": {"BS-R016", "BS-R023"},  # curves, and phases of the learning rate
+    "gemstones": {"BS-R014", "BS-R016", "BS-R023"},  # checkpoints told twice, curves, and phases of the learning rate
     "misfitting_openlm_ckpts": {"BS-R016", "BS-R057"},  # checkpoints, whose runs are reconstructed
     "chinchilla_epoch": set(),
     "misfitting_openlm": set(),

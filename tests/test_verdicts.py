@@ -67,6 +67,10 @@ def test_what_fails_comes_first_and_then_what_to_do(bent_fit):
     assert all((r["params"] in known) == (plan["kind"] == "repeat") for r in plan["runs"])
     assert fit_document(bent_fit)["next_runs"] == plan
     assert "between the halves becomes" in line_of(bent_fit, "Next: ")
+    in_vain = bs.Fit(bent_fit.tree, bent_fit.law, {**bent_fit.info, "plan": {**plan, "sd_ratio": 0.98}})
+    assert any(
+        line.startswith("Next: more such runs would hardly narrow the ± ") for line in verdict_of(in_vain)["lines"]
+    )
 
 
 @pytest.mark.slow

@@ -66,8 +66,8 @@ _READING = (
          "Tokens seen exceed distinct tokens: most laws count a repeated token as a new one.",
          'Keep one epoch with --where "tokens <= unique_tokens", or fit a data-constrained law.'),
     Code("BS-R014", "F", "rows are exact duplicates",
-         "A row that repeats an earlier one in every column is the same run logged twice, and a checkpoint that phases of "
-         "a run share was evaluated once: left out and counted.",
+         "A row that repeats an earlier one in every column is the same run logged twice; a checkpoint that two phases "
+         "share was evaluated once: left out and counted.",
          "Nothing; add a column of seeds if they are runs of their own."),
     Code("BS-R015", "W", "the same configuration was run more than once",
          "Rows that agree in every setting are kept as replicates: their spread is the noise between seeds.",

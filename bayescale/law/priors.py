@@ -310,6 +310,14 @@ class Prior:
         return FAMILIES[self.family].preimage(np.asarray(x, float) if np.isscalar(x) else x, *self.args)
 
     @property
+    def median(self) -> float:
+        """The value that the prior puts half of its mass below."""
+        import jax
+
+        with jax.enable_x64(True):
+            return float(self.image(np.float64(0.0)))
+
+    @property
     def traceable(self) -> bool:
         """Whether `preimage` can be traced by JAX."""
         return self.family in ("Normal", "LogNormal")

@@ -134,14 +134,16 @@ def build_model(
     seen = observing_of(law, runs, checkpoints, any(n.grows for n in noises.values()), min_flops == "auto")
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
     sets = [index for column, (index, _) in levels.items() if column in over]
-    extra += [_spread(i, _crosses(i.grouping, sets)) for i in intercepts if i.grouping.fixed is None]
+    spreads = {i: _spread(i, _crosses(i.grouping, sets)) for i in intercepts if i.grouping.fixed is None}
+    told = {*(fix or {}), *(priors or {}), *(name for pair in tie for name in pair)}
+    medians = {s.name: s.prior.median for i, s in spreads.items() if s.prior and i.grouping.few and s.name not in told}
     coordinates = make_coordinates(
         law,
-        extra,
+        [*extra, *spreads.values()],
         levels={c: len(names) for c, (_, names) in levels.items()},
         axes=axes,
         unit_factor=unit_factor(law, runs),
-        fix=fix,
+        fix={**medians, **(fix or {})},
         tie=tie,
         priors=priors,
     )

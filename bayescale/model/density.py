@@ -124,6 +124,17 @@ class Structure:
             self.anchor is not None,
         )
 
+    @property
+    def held_spreads(self) -> dict[str, str]:
+        """By column, the spread of effects that is not learnt, as a person reads it: "0.67 sigma", or "0.1"."""
+        told = {}
+        for i in self.intercepts:
+            ratio = self.coordinates.fixed.get(i.ratio)
+            if i.grouping.fixed is not None or ratio is not None:
+                unit = " sigma" if i.grouping.effect.relative else ""
+                told[i.grouping.column] = f"{ratio if i.grouping.fixed is None else i.grouping.fixed:.2g}{unit}"
+        return told
+
     def suffix(self, response: str) -> str:
         """What noise parameters of a response are called with: nothing when there is one response."""
         return "" if len(self.law.responses) == 1 else f"_{response}"

@@ -35,9 +35,14 @@ class Grouping:
         return EFFECTS[self.kind]
 
     @property
+    def few(self) -> bool:
+        """Whether it has too few levels to learn the spread of their effects."""
+        return len(self.levels) < FEWEST_LEVELS
+
+    @property
     def fixed(self) -> float | None:
-        """The spread of its effects where it has too few levels to learn one; None where it is learnt."""
-        return self.effect.few if len(self.levels) < FEWEST_LEVELS else None
+        """The spread of its effects where they are parameters like the law's; None where they are shrunk like noise."""
+        return self.effect.few if self.few else None
 
     @property
     def rows_per_level(self) -> float:
@@ -50,11 +55,11 @@ def make_groupings(
 ) -> tuple[tuple[Grouping, ...], tuple[Note, ...]]:
     """The groupings asked for, and notes on those left out.
 
-    `group` is "auto" (run, model size, budget and recipe, wherever a column has at least 5 levels and 1.5 rows a
-    level), "none", or column names. Two to four recipes get effects of a wide, fixed spread. The column that a law is
-    `pooled` over has parameters of its own, so no intercepts: "auto" leaves it out. Raises `RunsError` (BS-R030) for a
-    column that the table lacks, `LawError` (BS-L002) for one with too few levels otherwise, (BS-L003) for the pooled
-    one.
+    `group` is "auto" (run, model size, budget and recipe, wherever a column has two or more levels and 1.5 rows a
+    level), "none", or column names. Two to four levels get effects of a spread that is not learnt: a wide one for
+    recipes, the median of its prior for what is noise. The column that a law is `pooled` over has parameters of its
+    own, so no intercepts: "auto" leaves it out. Raises `RunsError` (BS-R030) for a column that the table lacks,
+    `LawError` (BS-L002) for one with a single level, (BS-L003) for the pooled one.
     """
     if group == "none" or (not isinstance(group, str) and not group):
         return (), ()
@@ -75,12 +80,11 @@ def _asked(runs: Runs, column: str) -> Grouping:
         return found
     index, levels = runs.labels(column)
     kind = _KINDS.get(column, "other")
-    if len(levels) < FEWEST_LEVELS and (len(levels) < 2 or EFFECTS[kind].few is None):
+    if len(levels) < 2:
         raise LawError(
-            f"column {column!r} has {len(levels)} levels: their spread cannot be estimated",
+            f"column {column!r} has one level: its effect cannot be told from the law",
             code="BS-L002",
-            remedy=f"Give a column with at least {FEWEST_LEVELS} levels, fit each level alone with --where, "
-            "or leave the grouping out.",
+            remedy="Leave the grouping out.",
         )
     if len(levels) >= len(runs):
         raise RunsError(
@@ -125,15 +129,16 @@ def _automatic(runs: Runs, pooled: str | None) -> tuple[tuple[Grouping, ...], tu
                 f"its own, up to about {made.fixed:.0%} of the loss"
             )
             notes.append(Note("BS-R023", message))
-        elif len(made.levels) < FEWEST_LEVELS:
-            notes.append(
-                Note(
-                    "BS-R023" if kind == "recipe" else "BS-R016",
-                    f"no effect of {column!r} was fitted: {len(made.levels)} levels are too few to learn their spread",
-                )
-            )
         elif made.rows_per_level >= FEWEST_ROWS_PER_LEVEL:
             found.append(made)
+            if made.few:
+                notes.append(
+                    Note(
+                        "BS-R016",
+                        f"the {len(made.levels)} levels of {column!r} are too few to learn the spread of their effects:"
+                        f" it is {made.effect.held:.2g} times the noise, the median of its prior",
+                    )
+                )
     return tuple(found), tuple(notes)
 
 

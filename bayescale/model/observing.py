@@ -132,9 +132,7 @@ def observing_of(
     )
 
 
-def notes_on(
-    o: Observing, law: Law, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[Note, ...]:
+def notes_on(o: Observing, law: Law, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None) -> tuple[Note, ...]:
     """What the likelihood takes into account beyond one scale for all rows, as sentences."""
     notes = []
     if o.serial and checkpoints is not None:
@@ -199,9 +197,11 @@ def checkpoints_of(
     if index is None and group == "auto" and runs.has("run") and len(runs.labels("run")[1]) == 1:
         index = runs.labels("run")[0]
     column = place_column(law, runs)
-    if index is None or column is None or len(index) < FEWEST_CHECKPOINTS * len(np.unique(index)):
+    if index is None or column is None:
         return None
-    return curves_of(runs, index, place := np.log(runs.values(column))), place
+    curve = curves_of(runs, index, place := np.log(runs.values(column)))
+    met = (np.bincount(curve) ** 2).sum() / len(curve)  # how many rows the curve of a row has, on average
+    return (curve, place) if met >= FEWEST_CHECKPOINTS else None
 
 
 def curves_of(runs: Runs, index: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def carried(
     A run's residuals are correlated with exp(-distance / ell) along log tokens: given one of them, the next has that
     share of it as its mean, in units of the noise's scale. `run` may be left out where the table is one; `location`
     gives the law and what is known of groups at rows of the table, on the link scale. None where checkpoints are not
-    correlated in the fit, or points have no place along the run. Of a run's several curves, such as phases, the one that
+    correlated in the fit, or points have no place along the run. Of several curves of a run, such as phases, that which
     went farthest goes on.
     """
     draws, runs, law = fit.draws("posterior"), fit.runs, fit.law

@@ -106,19 +106,23 @@ def _without_copies(draft: Draft, curves: Curves | None) -> Curves | None:
 
     Copies agree in run, place, every column that is used and the response, told to five digits or more.
     """
-    if curves is None or draft.response not in draft.frame:
+    response = draft.response
+    told = draft.values(response) if response else None
+    if curves is None or response is None or told is None:
         return curves
-    used = [h for h in draft.frame.columns if h in COLUMNS or like_a_loss(h) or h == draft.response]
-    told = draft.values(draft.response)
+    used = [h for h in draft.frame.columns if h in COLUMNS or like_a_loss(h) or h == response]
     exact = np.array([np.isfinite(v) and float(f"{v:.4g}") != v for v in told])
     copy = draft.frame[used].assign(**{"": curves.index, " ": curves.position}).duplicated().to_numpy() & exact
     if not copy.any():
         return curves
     rows = draft.rows(copy)
+    again = (
+        f"{len(rows)} rows tell a checkpoint of their run" if len(rows) > 1 else "1 row tells a checkpoint of its run"
+    )
     draft.note(
         "BS-R014",
-        f"{len(rows)} {plural('row', rows)} tell a checkpoint of {'its' if len(rows) == 1 else 'their'} run again, with "
-        f"the same {draft.header(draft.response)!r}, left out ({plural('row', rows)} {shorten_rows(rows)})",
+        f"{again} again, with the same {draft.header(response)!r}, left out ({plural('row', rows)} "
+        f"{shorten_rows(rows)})",
     )
     kept = np.flatnonzero(~copy)
     draft.frame = draft.frame.iloc[kept]

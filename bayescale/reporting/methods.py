@@ -80,15 +80,18 @@ def _model(fit: Fit, entries: Sequence[Entry]) -> Written:
     parts = [law_part, say(" Run {i} has the response {likelihood}, noise: {noise}.", i=symbol("i", "i"),
                            likelihood=likelihood, noise=text(noise.title))]  # fmt: skip
     for g in fit.info["groupings"]:
-        parts.append(
-            say(
-                " The effects {u} of the {levels} levels of {column} are normal with mean 0 and spread {tau}.",
-                u=symbol(rf"u^{{({_letters(g['column'])})}}", "u"),
-                levels=text(g["levels"]),
-                column=text(label_of(g["column"])),
-                tau=name_of(fit, f"tau_{g['column']}"),
-            )
-        )
+        known = {
+            "u": symbol(rf"u^{{({_letters(g['column'])})}}", "u"),
+            "levels": text(g["levels"]),
+            "column": text(label_of(g["column"])),
+            "tau": name_of(fit, f"tau_{g['column']}"),
+        }
+        told = " The effects {u} of the {levels} levels of {column} are normal with mean 0 and spread {tau}"
+        if g.get("spread"):  # too few levels to learn it from
+            number, _, unit = g["spread"].partition(" ")
+            told += ", which is fixed at {fixed}"
+            known["fixed"] = symbol(rf"{number}\,\sigma", g["spread"]) if unit else text(number)
+        parts.append(say(told + ".", **known))
     return joined(parts)
 
 
