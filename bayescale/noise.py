@@ -250,11 +250,6 @@ class Effect:
     relative: bool
     few: float | None = None
 
-    @property
-    def held(self) -> float:
-        """The median of the spread's prior: what it is held at where levels are too few to learn it."""
-        return self.prior.median
-
 
 #: Spread of the intercepts, by what the grouping means. Recipes differ in the data and code they use, so their
 #: spread has a scale of its own; the others are kinds of noise, so theirs is compared with the noise.

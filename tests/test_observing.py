@@ -158,6 +158,20 @@ def test_phases_and_repeated_evaluations_of_a_run_are_curves_of_their_own():
     stamped = runs.with_columns({"logged": [f"{k} s" for k in range(len(runs))]})
     serial = bs.build_model("chinchilla", stamped, noise="normal").data["serial"]
     np.testing.assert_array_equal(serial["gap"], model.data["serial"]["gap"], "a column of stamps sorts nothing")
+    last = runs.with_columns({"final": np.where(at > np.log(1.9e11), "yes", "no")})
+    serial = bs.build_model("chinchilla", last, noise="normal").data["serial"]
+    np.testing.assert_array_equal(serial["gap"], model.data["serial"]["gap"], "nor one that marks the ends")
+
+
+def test_curves_do_not_depend_on_the_order_of_rows():
+    """Seeds are numbers, and one of them lacks a checkpoint: no link leads from one seed to another."""
+    first = curves(checkpoints=5).frame
+    both = pd.concat([first.assign(seed=0.0), first.iloc[1:].assign(seed=1.0, loss=1.01 * first["loss"])])
+    mixed = both.sample(frac=1, random_state=0).reset_index(drop=True)
+    model = bs.build_model("chinchilla", bs.Runs(mixed, "mixed"), noise="normal")
+    previous, gap = (np.asarray(model.data["serial"][k])[: len(mixed)] for k in ("previous", "gap"))
+    linked, seed = gap >= 0, mixed["seed"].to_numpy()
+    assert linked.sum() == len(mixed) - 12 and (seed[linked] == seed[previous[linked]]).all()
 
 
 def test_tails_of_several_runs_are_bounded_and_those_of_one_curve_are_not():
@@ -305,6 +319,19 @@ def test_of_several_curves_of_a_run_the_one_that_went_farthest_goes_on():
     seen = bs.forecast(fit, N=N, D=[D, D / 1.1], levels=run, draws="posterior").dataset["same_group"]
     np.testing.assert_allclose(seen[0], runs.values("loss")[row], rtol=1e-12)
     assert np.ptp(np.asarray(seen[1])) > 0, "nor is it known where another curve of the run was"
+
+
+def test_a_run_goes_on_on_the_set_that_is_asked_for():
+    """The last checkpoint was evaluated on both sets: each goes on from its own."""
+    first = curves(checkpoints=5).frame.assign(eval="c4")
+    both = pd.concat([first, first.assign(eval="wiki", loss=1.5 * first["loss"])], ignore_index=True)
+    runs = bs.Runs(both, "two sets")
+    fit = stand_in(bs.build_model("chinchilla:over=eval", runs, noise="normal", group="run"), draws=20)
+    row = int(np.flatnonzero((both["run"] == "run2") & (both["eval"] == "c4"))[-1])
+    N, D = both["params"][row], both["tokens"][row]
+    for name, loss in (("c4", both["loss"][row]), ("wiki", 1.5 * both["loss"][row])):
+        seen = bs.forecast(fit, N=N, D=D, levels={"run": "run2", "eval": name}, draws="posterior")
+        np.testing.assert_allclose(seen.dataset["same_group"], loss, rtol=1e-12)
 
 
 def test_a_named_run_brings_its_other_groups_along():

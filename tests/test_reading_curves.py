@@ -101,7 +101,10 @@ def test_a_checkpoint_that_two_phases_share_is_kept_once():
     assert message.startswith("30 rows tell a checkpoint of their run again, with the same 'loss', left out (rows 121,")
     assert len(runs) == 120 and set(runs.frame["phase"]) == {"stable"}
     assert len(read_runs(both.round({"loss": 2}))) == 150
-    assert len(read_runs(both.assign(seed=both["phase"]), columns={"recipe": "phase"})) == 150
+    assert len(read_runs(both, columns={"recipe": "phase"})) == 150
+    for name in ("accuracy", "seed"):  # several evaluations of a checkpoint, or seeds of a run without noise
+        assert len(read_runs(both.assign(**{name: np.where(both["phase"] == "stable", 2.0, 3.0)}))) == 150
+    assert len(read_runs(both.assign(score=0.42), response="score")) == 150
 
 
 def test_a_history_that_was_sampled_is_said_of_the_rows_that_were_read():

@@ -76,7 +76,7 @@ def _version() -> str:
 
 
 def _with_padded_levels(model: Model) -> Model:
-    """The same model with levels added to every grouping whose spread is learnt."""
+    """The same model with levels added to every grouping whose effects are shrunk like noise."""
     intercepts, effects = [], dict(model.data["effects"])
     for i in model.structure.intercepts:
         count = len(i.grouping.levels)

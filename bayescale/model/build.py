@@ -95,7 +95,7 @@ def build_model(
 
     Raises `LawError` for names the law does not have or a law that takes no table, `RunsError` for missing columns.
     """
-    law = find_law(law)
+    law, tie = find_law(law), list(tie)
     held = np.zeros(len(runs), bool) if held is None else np.asarray(held, bool)
     if law.kind != "model":
         raise LawError(
@@ -122,16 +122,13 @@ def build_model(
         Intercepts(g, r.name, suffixes[r.name], parents[g.column]) for r in law.responses for g in groupings
     )
     checkpoints = checkpoints_of(law, runs, group, groupings)
+    seen = observing_of(law, runs, checkpoints, any(n.grows for n in noises.values()), min_flops == "auto")
     extra = [
         _suffixed(p, suffixes[r.name])
         for r in law.responses
         if r.name in noises
-        for p in noises[r.name].parameters(
-            _noise_scale(r, unit_factor(law, runs)),
-            of_runs=checkpoints is not None and any(g.kind == "run" for g in groupings),
-        )
+        for p in noises[r.name].parameters(_noise_scale(r, unit_factor(law, runs)), of_runs=seen.several)
     ]
-    seen = observing_of(law, runs, checkpoints, any(n.grows for n in noises.values()), min_flops == "auto")
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
     sets = [index for column, (index, _) in levels.items() if column in over]
     spreads = {i: _spread(i, _crosses(i.grouping, sets)) for i in intercepts if i.grouping.fixed is None}
@@ -159,7 +156,12 @@ def build_model(
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
         **_padded(observing_data(seen, runs, checkpoints, held), count),
     }
-    notes = (*notes, *notes_on(seen, law, runs, checkpoints))
+    told = structure.held_spreads
+    notes = (
+        *notes,
+        *notes_on(seen, law, runs, checkpoints),
+        *(_note_on(g, told[g.column]) for g in groupings if g.few and g.fixed is None and g.column in told),
+    )
     options = {
         "fix": dict(fix or {}),
         "tie": [list(t) for t in tie],
@@ -388,6 +390,11 @@ def _crosses(grouping: Grouping, sets: Sequence[np.ndarray]) -> bool:
         return False
     pairs = [len({*zip(grouping.index.tolist(), index.tolist(), strict=True)}) for index in sets]
     return any(count >= FEWEST_ROWS_PER_LEVEL * len(grouping.levels) for count in pairs)
+
+
+def _note_on(g: Grouping, spread: str) -> Note:
+    few = f"the {len(g.levels)} levels of {g.column!r} are too few to learn the spread of their effects"
+    return Note("BS-R016", f"{few}: it is fixed at {spread}; state another with --fix tau_{g.column}_ratio=")
 
 
 def _spread(i: Intercepts, crossed: bool) -> Parameter:

@@ -131,8 +131,10 @@ class Structure:
         for i in self.intercepts:
             ratio = self.coordinates.fixed.get(i.ratio)
             if i.grouping.fixed is not None or ratio is not None:
-                unit = " sigma" if i.grouping.effect.relative else ""
-                told[i.grouping.column] = f"{ratio if i.grouping.fixed is None else i.grouping.fixed:.2g}{unit}"
+                effect = i.grouping.effect
+                scale, unit = (1.0, " sigma") if effect.relative else (effect.prior.args[0], "")
+                value = i.grouping.fixed if ratio is None else ratio * scale
+                told[i.grouping.column] = f"{value:.2g}{unit}"
         return told
 
     def suffix(self, response: str) -> str:

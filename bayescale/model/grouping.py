@@ -101,15 +101,8 @@ def _automatic(runs: Runs, pooled: str | None) -> tuple[tuple[Grouping, ...], tu
     found: list[Grouping] = []
     taken = runs.labels(pooled)[0] if pooled is not None else None
     notes: list[Note] = []
-    for column, kind in AUTOMATIC.items():
-        if column == "budget" and not runs.has("budget"):
-            made = isoflop_levels(runs) if runs.has("flops") else None
-            if made is None:
-                continue
-        elif runs.has(column):
-            made = Grouping(column, kind, *runs.labels(column))
-        else:
-            continue
+    for made in _candidates(runs):
+        column = made.column
         if len(made.levels) == 1 or any(same_partition(made.index, g.index) for g in found):
             continue
         if taken is not None and same_partition(made.index, taken):
@@ -131,28 +124,32 @@ def _automatic(runs: Runs, pooled: str | None) -> tuple[tuple[Grouping, ...], tu
             notes.append(Note("BS-R023", message))
         elif made.rows_per_level >= FEWEST_ROWS_PER_LEVEL:
             found.append(made)
-            if made.few:
-                notes.append(
-                    Note(
-                        "BS-R016",
-                        f"the {len(made.levels)} levels of {column!r} are too few to learn the spread of their effects:"
-                        f" it is {made.effect.held:.2g} times the noise, the median of its prior",
-                    )
-                )
     return tuple(found), tuple(notes)
+
+
+def _candidates(runs: Runs) -> list[Grouping]:
+    """The groupings of a table that "auto" looks at, in turn: those that hold a fixed spread for noise come last."""
+    made = []
+    for column, kind in AUTOMATIC.items():
+        if column == "budget" and not runs.has("budget"):
+            if runs.has("flops") and (levels := isoflop_levels(runs)):
+                made.append(levels)
+        elif runs.has(column):
+            made.append(Grouping(column, kind, *runs.labels(column)))
+    return sorted(made, key=lambda g: g.few and g.fixed is None)
 
 
 def parents_of(groupings: Sequence[Grouping]) -> dict[str, str | None]:
     """For every column, that of the finest grouping whose levels are made of whole levels of it, if any.
 
-    Where spreads are learnt. Finer groupings choose first; a parent has one part, and is part of none.
+    Where effects are shrunk like noise. Finer groupings choose first; a parent has one part, and is part of none.
     """
-    learnt = sorted((g for g in groupings if g.fixed is None), key=lambda g: -len(g.levels))
+    shrunk = sorted((g for g in groupings if g.fixed is None), key=lambda g: -len(g.levels))
     found: dict[str, str | None] = {g.column: None for g in groupings}
-    for k, part in enumerate(learnt):
+    for k, part in enumerate(shrunk):
         if part.column in found.values():
             continue
-        for outer in learnt[k + 1 :]:
+        for outer in shrunk[k + 1 :]:
             pairs = np.unique(part.index.astype(np.int64) * len(outer.levels) + outer.index)
             free = outer.column not in found.values() and len(outer.levels) < len(part.levels)
             if free and len(pairs) == len(np.unique(part.index)):

@@ -8,16 +8,16 @@ checkpoints, and rows of which only an interval is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bayescale.errors import LawError, Note, RunsError
-from bayescale.law import Input, Law, LogNormal, Normal, Parameter, Uniform
+from bayescale.law import Beta, Input, Law, LogNormal, Normal, Parameter, Uniform
 from bayescale.model.grouping import Grouping
 from bayescale.noise import LINKS
-from bayescale.runs import Runs, compute_of
+from bayescale.runs import COLUMNS, Runs, compute_of
 
 #: Growth of the scale never exceeds this factor, either way.
 MOST_GROWTH = 10.0
@@ -27,11 +27,15 @@ ROUNDED_NODES, BOUNDED_NODES = 12, 24
 _REACH = 6.0
 #: The correlation of checkpoints is estimated where runs have this many of them on average.
 FEWEST_CHECKPOINTS = 3.0
+#: A column of numbers with more values than this does not sort the rows of a run into kinds.
+_MOST_KINDS = 30
 #: A correlation's range in log tokens: a doubling is 0.7.
 RANGE = Parameter(
     "ell", LogNormal(float(np.log(0.1)), 2.0), "range of the checkpoints' correlation in log tokens", symbol=r"\ell"
 )
-
+#: The same where there are several runs: what lasts beyond a factor e of tokens is the effect of the run. A longer
+#: range would leave the levels of all runs open, and the law to fit nothing but how they fall.
+RANGE_OF_RUNS = replace(RANGE, prior=Beta(1.0, 4.0))
 
 #: Below a cut in compute rows may lie off the law, by this much of the loss an e-fold; the cut is where it may be.
 EXCESS = Parameter("excess", Normal(0.0, 0.01), "what log loss exceeds the law by below the cut, an e-fold of compute")
@@ -80,7 +84,8 @@ class Observing:
 
     `error`: the response has standard errors. `moved`: columns with standard errors, and which of the law's log inputs
     each moves. `growth`: slopes of the noise's log scale. `nodes`: how many the intervals take, 0 where every row is
-    exact. `serial`: the checkpoints of a run are correlated. `excess`: below a cut in compute rows may lie off the law.
+    exact. `serial`: the checkpoints of a run are correlated, `several` runs' or one's. `excess`: below a cut in compute
+    rows may lie off the law.
     """
 
     error: bool = False
@@ -88,12 +93,14 @@ class Observing:
     growth: tuple[Growth, ...] = ()
     nodes: int = 0
     serial: bool = False
+    several: bool = False
     excess: bool = False
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """What is sampled for it, beside the noise's own parameters."""
-        serial, excess = (RANGE,) if self.serial else (), (EXCESS, CUT) if self.excess else ()
+        serial = ((RANGE_OF_RUNS if self.several else RANGE),) if self.serial else ()
+        excess = (EXCESS, CUT) if self.excess else ()
         return (*(g.parameter for g in self.growth), *serial, *excess)
 
     @property
@@ -128,6 +135,7 @@ def observing_of(
         growth=growths_of(law) if growth else (),
         nodes=BOUNDED_NODES if one_sided else ROUNDED_NODES if rounded else 0,
         serial=checkpoints is not None,
+        several=checkpoints is not None and len(runs.labels("run")[1]) > 1,
         excess=excess,
     )
 
@@ -194,7 +202,7 @@ def checkpoints_of(
     place is the log of its tokens, or of the law's one input where the table has none.
     """
     index = next((g.index for g in groupings if g.kind == "run"), None)
-    if index is None and group == "auto" and runs.has("run") and len(runs.labels("run")[1]) == 1:
+    if index is None and group == "auto" and runs.has("run"):
         index = runs.labels("run")[0]
     column = place_column(law, runs)
     if index is None or column is None:
@@ -205,23 +213,40 @@ def checkpoints_of(
 
 
 def curves_of(runs: Runs, index: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Which curve every row is on: those of a run that text sorts into kinds, or that share a place, are several.
+    """Which curve every row is on: those of a run that a column sorts into kinds, or that share a place, are several.
 
-    Kinds are phases, or sets that a checkpoint was evaluated on; columns that leave curves of fewer than three rows
-    sort nothing. Rows of one place and kind, in their order, go to a first curve, a second and so on.
+    Kinds are phases, or sets that a checkpoint was evaluated on: a column of text sorts where more curves of three rows
+    come of it, one of numbers (seeds) where rows share a place as well. What is left at one place goes to a first
+    curve, a second and so on, in the order of the rows.
     """
     import pandas as pd
 
     curve = np.unique(index, return_inverse=True)[1]
-    for header in runs.columns:
-        if pd.api.types.is_numeric_dtype(runs.frame[header]):
-            continue
+    others = [h for h in runs.frame.columns if isinstance(h, str) and h not in COLUMNS]
+    numbers = [h for h in others if pd.api.types.is_numeric_dtype(runs.frame[h]) and _counts(runs.values(h))]
+    text = [h for h in runs.columns if h in runs.frame and not pd.api.types.is_numeric_dtype(runs.frame[h])]
+    for header in (*text, *numbers):
+        if header in numbers and not _copies(curve, place).any():
+            break
         kind = runs.labels(header)[0].astype(np.int64)
         finer = np.unique(curve * (kind.max() + 1) + kind, return_inverse=True)[1]
-        if len(curve) >= FEWEST_CHECKPOINTS * (finer.max() + 1):
+        long = [(np.bincount(c) >= FEWEST_CHECKPOINTS).sum() for c in (curve, finer)]
+        if long[1] > long[0]:
             curve = finer
-    copy = pd.DataFrame({"curve": curve, "place": place}).groupby(["curve", "place"]).cumcount().to_numpy()
+    copy = _copies(curve, place)
     return np.unique(curve * (copy.max() + 1) + copy, return_inverse=True)[1]
+
+
+def _counts(values: np.ndarray) -> bool:
+    """Whether a column holds a few whole numbers, as seeds do."""
+    return bool((np.isfinite(values) & (values == np.round(values))).all()) and len(np.unique(values)) <= _MOST_KINDS
+
+
+def _copies(curve: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """How many rows of the same curve and place stand before each."""
+    import pandas as pd
+
+    return pd.DataFrame({"a": curve, "b": place}).groupby([*"ab"], dropna=False).cumcount().to_numpy()
 
 
 def place_column(law: Law, runs: Runs) -> str | None:

@@ -170,8 +170,8 @@ def _effective_runs(model: Model, quantities: Mapping[str, np.ndarray]) -> list[
     findings = []
     for i in model.structure.intercepts:
         tau, sigma = quantities.get(i.spread), quantities.get(f"sigma{i.suffix}")
-        if tau is None or sigma is None or i.grouping.fixed is not None:
-            continue
+        if tau is None or sigma is None or i.grouping.column in model.structure.held_spreads:
+            continue  # a spread that was fixed says nothing of the rows
         g, noise = i.grouping, model.structure.noises[i.response]
         shape = {p.name: float(np.median(quantities[f"{p.name}{i.suffix}"])) for p in noise.shape}
         variance = sigma**2 / information_of(noise, shape)  # of normal rows that would say as much

@@ -167,7 +167,7 @@ def _candidates(line: Linearised, share: float = _SHARE) -> tuple[list[ProposedR
 
 
 def _one_level_each(line: Linearised) -> list[int]:
-    """The place of the first effect of every grouping whose spread is learnt."""
+    """The place of the first effect of every grouping whose effects are shrunk like noise."""
     places, first = [], 0
     for g in line.model.groupings:
         if g.fixed is None:

@@ -30,17 +30,17 @@ class Carried:
 def carried(
     fit: Fit,
     at: Mapping[str, np.ndarray],
-    run: str | None,
+    levels: Mapping[str, str],
     location: Callable[[np.ndarray], np.ndarray],
     suffix: str,
 ) -> Carried | None:
     """What the checkpoint nearest before each point (else the first after it) says of the noise there.
 
     A run's residuals are correlated with exp(-distance / ell) along log tokens: given one of them, the next has that
-    share of it as its mean, in units of the noise's scale. `run` may be left out where the table is one; `location`
-    gives the law and what is known of groups at rows of the table, on the link scale. None where checkpoints are not
-    correlated in the fit, or points have no place along the run. Of several curves of a run, such as phases, that which
-    went farthest goes on.
+    share of it as its mean, in units of the noise's scale. Rows of the table are of the run at all of these `levels`;
+    `location` gives the law and what is known of groups at rows of the table, on the link scale. None where checkpoints
+    are not correlated in the fit, or points have no place along the run. Of several curves of a run, such as phases,
+    that which went farthest goes on.
     """
     draws, runs, law = fit.draws("posterior"), fit.runs, fit.law
     column = place_column(law, runs)
@@ -55,15 +55,17 @@ def carried(
         or fit.info["options"].get("min_flops") == "auto"
     ):
         return None
-    index, labels = runs.labels("run")
-    own = np.ones(len(runs), bool) if run is None else index == [str(v) for v in labels].index(run)
+    own = np.ones(len(runs), bool)
+    for label, level in levels.items():
+        at_level, names = runs.labels(label)
+        own &= at_level == [*map(str, names)].index(str(level))
     own &= ~np.isin(runs.rows, fit.info["options"].get("held_out", ()))
     if len(law.responses) > 1 or not own.any():
         return None
     everywhere = np.log(runs.values(column))
     rows = np.flatnonzero(own)
     rows = rows[np.argsort(everywhere[rows], kind="stable")]
-    curve = curves_of(runs, index, everywhere)[rows]
+    curve = curves_of(runs, runs.labels("run")[0], everywhere)[rows]
     rows = rows[curve == curve[-1]]
     place = everywhere[rows]
     points = np.log(np.asarray(at[name], float))

@@ -45,6 +45,10 @@ def flat_draws(fit: Fit, model: Model) -> np.ndarray:
         raise FitError("holds no unconstrained draws", code="BS-F004", remedy="Refit with this version.")
     z = np.asarray(fit.tree["unconstrained_posterior"]["z"])
     parts = [z, *(np.asarray(fit.tree["posterior"][i.site]) for i in model.structure.intercepts)]
+    if sum(part.shape[-1] for part in parts) != model.structure.dimension:
+        raise FitError(
+            "was sampled from a model that this version builds otherwise", code="BS-F004", remedy="Fit again."
+        )
     return np.concatenate(parts, axis=-1).reshape(-1, model.structure.dimension)
 
 

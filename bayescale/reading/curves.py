@@ -104,16 +104,18 @@ def keep_rows_per_run(draft: Draft) -> None:
 def _without_copies(draft: Draft, curves: Curves | None) -> Curves | None:
     """The curves with every checkpoint once: one that two phases share, say, is often recorded under both.
 
-    Copies agree in run, place, every column that is used and the response, told to five digits or more.
+    Copies agree in run, place, every column that is used and every number but marks of 0 and 1, and in a loss of five
+    digits or more. Nothing is a copy where such rows differ in a number: they tell of several evaluations or seeds.
     """
-    response = draft.response
-    told = draft.values(response) if response else None
-    if curves is None or response is None or told is None:
+    frame, loss = draft.frame, draft.values("loss")
+    if curves is None or draft.response != "loss" or loss is None:
         return curves
-    used = [h for h in draft.frame.columns if h in COLUMNS or like_a_loss(h) or h == response]
-    exact = np.array([np.isfinite(v) and float(f"{v:.4g}") != v for v in told])
-    copy = draft.frame[used].assign(**{"": curves.index, " ": curves.position}).duplicated().to_numpy() & exact
-    if not copy.any():
+    marks = [h for h in numeric_columns(draft) if h not in COLUMNS and set(frame[h].dropna().unique()) <= {0.0, 1.0}]
+    same = frame[[h for h in frame.columns if h in COLUMNS]].assign(**{"": curves.index, " ": curves.position})
+    numbers = [h for h in numeric_columns(draft) if h not in marks and h not in same]
+    exact = np.array([np.isfinite(v) and float(f"{v:.4g}") != v for v in loss])
+    copy = same.duplicated().to_numpy() & exact
+    if not copy.any() or (copy != same.assign(**{h: frame[h] for h in numbers}).duplicated().to_numpy() & exact).any():
         return curves
     rows = draft.rows(copy)
     again = (
@@ -121,8 +123,7 @@ def _without_copies(draft: Draft, curves: Curves | None) -> Curves | None:
     )
     draft.note(
         "BS-R014",
-        f"{again} again, with the same {draft.header(response)!r}, left out ({plural('row', rows)} "
-        f"{shorten_rows(rows)})",
+        f"{again} again, with the same {draft.header('loss')!r}, left out ({plural('row', rows)} {shorten_rows(rows)})",
     )
     kept = np.flatnonzero(~copy)
     draft.frame = draft.frame.iloc[kept]

@@ -46,7 +46,7 @@ class Escalation:
 #: Without effects of groups, and with them: spreads of groups need small steps near zero, so a run with a lower target
 #: would only have to be repeated.
 PLAIN = Escalation(((0.9, 1), (0.97, 2), (0.99, 4), (0.998, 4)))
-GROUPED = Escalation(((0.98, 1), (0.99, 2), (0.998, 4)))
+GROUPED = Escalation(((0.98, 1), (0.99, 2), (0.998, 4), (0.9995, 4)))
 
 
 def _shortfall(failed: Finding) -> float:
