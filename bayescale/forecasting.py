@@ -193,7 +193,7 @@ def forecast(
     own = {p.over for p in law.parameters if p.over}
     alone = bool(fit.info["options"].get("curve")) and f"{RANGE.name}{suffix}" in taken and not optimal
     alone = alone and len(fit.runs.labels("run")[1]) == 1
-    named_levels = dict(levels)
+    asked = dict(levels)
     levels = {column: str(v) for column, v in levels.items() if column in fit.group or column not in own}
     if alone and "run" in levels and levels["run"] in map(str, fit.runs.labels("run")[1]):
         del levels["run"]
@@ -204,7 +204,7 @@ def forecast(
         same = sigma * noise.sample(rng, size, **shape_values)
         goes_on = (alone or "run" in levels) and predicted is law.responses[0] and not about
         if goes_on:
-            carried_on = carried(fit, at, named_levels | levels, partial(_at_rows, fit, values, suffix), suffix)
+            carried_on = carried(fit, at, asked, partial(_at_rows, fit, values, suffix), suffix)
         if carried_on is not None:
             same = carried_on.mean + carried_on.share * same
         same = location + same

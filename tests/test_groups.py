@@ -109,7 +109,7 @@ def test_few_levels_never_teach_a_spread():
     assert any("3 levels of 'recipe'" in n.message for n in notes)
     model = bs.build_model("chinchilla", runs)
     (note,) = [n.message for n in model.notes if "3 levels of 'group'" in n.message]
-    assert "it is fixed at 0.67 sigma" in note
+    assert "fixed at the median of its prior; state another with --fix tau_group_ratio=" in note
     assert model.structure.coordinates.fixed == {"tau_group_ratio": pytest.approx(HalfNormal(1.0).median)}
     assert HalfNormal(1.0).median == pytest.approx(0.67449, abs=1e-5)
     assert model.structure.held_spreads == {"recipe": "0.1", "group": "0.67 sigma"}

@@ -132,15 +132,15 @@ def build_model(
     extra += [_suffixed(p, suffixes[r.name]) for r in law.responses if r.name in noises for p in seen.parameters]
     sets = [index for column, (index, _) in levels.items() if column in over]
     spreads = {i: _spread(i, _crosses(i.grouping, sets)) for i in intercepts if i.grouping.fixed is None}
-    told = {*(fix or {}), *(priors or {}), *(name for pair in tie for name in pair)}
-    medians = {s.name: s.prior.median for i, s in spreads.items() if s.prior and i.grouping.few and s.name not in told}
+    stated = {*(fix or {}), *(priors or {}), *(name for pair in tie for name in pair)}
+    few = {s.name: s.prior.median for i, s in spreads.items() if s.prior and i.grouping.few and s.name not in stated}
     coordinates = make_coordinates(
         law,
         [*extra, *spreads.values()],
         levels={c: len(names) for c, (_, names) in levels.items()},
         axes=axes,
         unit_factor=unit_factor(law, runs),
-        fix={**medians, **(fix or {})},
+        fix={**few, **(fix or {})},
         tie=tie,
         priors=priors,
     )
@@ -156,12 +156,7 @@ def build_model(
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
         **_padded(observing_data(seen, runs, checkpoints, held), count),
     }
-    told = structure.held_spreads
-    notes = (
-        *notes,
-        *notes_on(seen, law, runs, checkpoints),
-        *(_note_on(g, told[g.column]) for g in groupings if g.few and g.fixed is None and g.column in told),
-    )
+    notes = (*notes, *notes_on(seen, law, runs, checkpoints), *map(_note_on, (i for i in spreads if i.ratio in few)))
     options = {
         "fix": dict(fix or {}),
         "tie": [list(t) for t in tie],
@@ -392,9 +387,11 @@ def _crosses(grouping: Grouping, sets: Sequence[np.ndarray]) -> bool:
     return any(count >= FEWEST_ROWS_PER_LEVEL * len(grouping.levels) for count in pairs)
 
 
-def _note_on(g: Grouping, spread: str) -> Note:
-    few = f"the {len(g.levels)} levels of {g.column!r} are too few to learn the spread of their effects"
-    return Note("BS-R016", f"{few}: it is fixed at {spread}; state another with --fix tau_{g.column}_ratio=")
+def _note_on(i: Intercepts) -> Note:
+    few = (
+        f"the {len(i.grouping.levels)} levels of {i.grouping.column!r} are too few to learn the spread of their effects"
+    )
+    return Note("BS-R016", f"{few}: it is fixed at the median of its prior; state another with --fix {i.ratio}=")
 
 
 def _spread(i: Intercepts, crossed: bool) -> Parameter:

@@ -198,8 +198,8 @@ def checkpoints_of(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The curve of every row and how far along it the row is, where rows are checkpoints of runs; else None.
 
-    They are where runs have an effect of their own, or where `group` is "auto" and the whole table is one run. A row's
-    place is the log of its tokens, or of the law's one input where the table has none.
+    They are where runs have an effect of their own, or where `group` is "auto" and the table names runs whose effect is
+    left out, as of a single one. A row's place is the log of its tokens, or of the law's one input without them.
     """
     index = next((g.index for g in groupings if g.kind == "run"), None)
     if index is None and group == "auto" and runs.has("run"):
@@ -222,9 +222,9 @@ def curves_of(runs: Runs, index: np.ndarray, place: np.ndarray) -> np.ndarray:
     import pandas as pd
 
     curve = np.unique(index, return_inverse=True)[1]
-    others = [h for h in runs.frame.columns if isinstance(h, str) and h not in COLUMNS]
-    numbers = [h for h in others if pd.api.types.is_numeric_dtype(runs.frame[h]) and _counts(runs.values(h))]
-    text = [h for h in runs.columns if h in runs.frame and not pd.api.types.is_numeric_dtype(runs.frame[h])]
+    named = [h for h in runs.frame.columns if isinstance(h, str)]
+    text = [h for h in named if not pd.api.types.is_numeric_dtype(runs.frame[h])]
+    numbers = [h for h in named if h not in text and h not in COLUMNS and _counts(runs.values(h))]
     for header in (*text, *numbers):
         if header in numbers and not _copies(curve, place).any():
             break

@@ -105,7 +105,7 @@ class Fit:
 
     @property
     def grouped(self) -> str | list[str]:
-        """What `group=` has to be for the same model of the same runs: "auto" where the whole table is one curve."""
+        """What `group=` has to be for the same model of the same runs: "auto" where curves have no effect of a run."""
         return "auto" if self.info["options"].get("curve") else list(self.group) or "none"
 
     @property
