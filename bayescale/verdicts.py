@@ -29,6 +29,7 @@ _WEIGHT = (
     "lack-of-fit",
     "narrow-interval",
     "unmodelled-groups",
+    "ordered-effects",
     "bayesbag",
     "prior-conflict",
     "prior-held",

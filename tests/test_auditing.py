@@ -143,3 +143,17 @@ def test_a_prior_against_the_runs_is_told():
     assert found["own"].status == "pass" and found["tight"].status == "warn"
     assert "alpha: 0.8 in the prior's middle" in found["tight"].message and "--prior" in found["tight"].message
     assert found["tight"].value > found["tight"].threshold > found["own"].value
+
+
+def test_a_spread_of_groups_far_beyond_its_prior_is_told():
+    """Effects of sizes ten times the noise, where their prior says about as large."""
+    rng = np.random.default_rng(11)
+    x = np.repeat(np.geomspace(1e6, 1e9, 12), 8)
+    y = np.tile(np.geomspace(1e8, 1e11, 8), 12)
+    effect = np.repeat(0.01 * rng.standard_normal(12), 8)
+    loss = (1.8 + 0.6 * (x / 3e7) ** -0.35 + 0.5 * (y / 3e9) ** -0.35) * np.exp(
+        effect + 0.001 * rng.standard_normal(96)
+    )
+    fit = bs.fit("chinchilla", bs.read_runs({"params": x, "tokens": y, "loss": loss}), noise="normal", draws=300)
+    (found,) = (f for f in fit.audit if f.code == "prior-conflict")
+    assert found.status == "warn" and "tau_params_ratio: 0.674 in the prior's middle" in found.message

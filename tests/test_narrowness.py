@@ -118,17 +118,21 @@ def test_no_direction_becomes_narrower(broken_fit):
         np.testing.assert_array_equal(np.delete(wide, line.positions, 1), np.delete(flat, line.positions, 1))
 
 
+def sized_world(seed: int, *, effect: float, bend: float = 0.0) -> bs.Runs:
+    """120 runs of 20 sizes: noise of .4 %, an effect of each size, and a wave along N that Chinchilla's law lacks."""
+    runs = chinchilla_world(120, 7, sigma=0.004)
+    N = np.geomspace(1e8, 1e10, 20)[np.random.default_rng(1).integers(20, size=120)]
+    D = runs.values("flops") / 6 / N
+    rng = np.random.default_rng(seed)
+    effects = dict(zip(np.unique(N), effect * rng.standard_normal(20), strict=True))
+    loss = TRUTH["E"] + TRUTH["A"] * N ** -TRUTH["alpha"] + TRUTH["B"] * D ** -TRUTH["beta"]
+    off = np.array([effects[n] for n in N]) + bend * np.sin(2 * np.log(N / 1e9))
+    return runs.with_columns({"params": N, "tokens": D, "loss": loss * np.exp(0.004 * rng.standard_normal(120) + off)})
+
+
 def test_effects_left_out_of_the_model_are_found():
     """Sizes that share an effect as large as the noise, and a fit without it."""
-    runs = chinchilla_world(120, 7, sigma=0.004)
-    size = np.geomspace(1e8, 1e10, 20)[np.random.default_rng(1).integers(20, size=120)]
-    N, C = size, runs.values("flops")
-    D = C / 6 / N
-    rng = np.random.default_rng(2)
-    effect = dict(zip(np.unique(N), 0.008 * rng.standard_normal(20), strict=False))
-    loss = TRUTH["E"] + TRUTH["A"] * N ** -TRUTH["alpha"] + TRUTH["B"] * D ** -TRUTH["beta"]
-    loss = loss * np.exp(0.004 * rng.standard_normal(120) + np.array([effect[n] for n in N]))
-    table = runs.with_columns({"params": N, "tokens": D, "loss": loss})
+    table = sized_world(2, effect=0.008)
     without = bs.fit("chinchilla", table, group="none")
     found = next(f for f in without.audit if f.code == "unmodelled-groups")
     assert found.status == "fail" and "model size" in found.message
@@ -137,6 +141,21 @@ def test_effects_left_out_of_the_model_are_found():
     assert all(f.status != "fail" for f in with_effect.audit)
     effective = next(f for f in with_effect.audit if f.code == "effective-runs")
     assert 20 < effective.value < 60  # 20 sizes; an effect of twice the noise leaves little more than one row each
+
+
+def test_effects_that_stand_in_for_what_the_law_misses_are_found():
+    """A wave of 1 % along N is taken up by the effects of sizes, and no other check sees it; without it none alarms."""
+    found = {}
+    for bend in (0.0, 0.01):
+        fit = bs.fit("chinchilla", sized_world(5, effect=0.004, bend=bend), draws=300)
+        assert fit.group == ("params",)
+        found[bend] = {f.code: f for f in fit.audit}
+        others = [f.code for f in fit.audit if f.status == "fail" and f.code != "ordered-effects"]
+        assert others == []
+    assert found[0.0]["ordered-effects"].status == "pass"
+    told = found[0.01]["ordered-effects"]
+    assert told.status == "fail" and "along N" in told.message and told.value > told.threshold
+    assert found[0.01]["unmodelled-groups"].status == "pass"
 
 
 @given(st.lists(st.floats(1e15, 1e25), min_size=2, max_size=200))

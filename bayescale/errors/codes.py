@@ -227,6 +227,7 @@ CODES: dict[str, str] = {
     "narrow-interval": "the interval against what leaving out groups of rows shows",
     "law-unstable-in-compute": "whether both halves of the table by compute tell one law",
     "unmodelled-groups": "residuals that share an effect which the model has none for",
+    "ordered-effects": "whether fitted effects of groups follow an input, as what the law misses would",
     "bayesbag": "what the posterior does where clusters of runs are drawn again",
     "prior-conflict": "what the prior and the runs say apart",
     "lack-of-fit": "what the law misses at repeated designs, against how far repeats differ",

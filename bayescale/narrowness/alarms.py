@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.errors import Finding
-from bayescale.narrowness.clusters import BAND, ROW, Clusters, halves
+from bayescale.narrowness.clusters import ROW, Clusters, halves
 from bayescale.narrowness.jackknife import leave_out, model_spread, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables
 from bayescale.posterior import evaluate_draws
@@ -79,7 +79,7 @@ class Bench:
         return seen, np.concatenate(moved)
 
 
-def _standardised(seen: np.ndarray, worlds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardised(seen: np.ndarray, worlds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A statistic of the table and of the worlds in the worlds' own mean and standard deviation."""
     mean, sd = worlds.mean(axis=0), worlds.std(axis=0) + 1e-12
     return (seen - mean) / sd, (worlds - mean) / sd
@@ -108,7 +108,7 @@ def narrow_interval(
     every, every_world = statistic(line.table)[0], bench.over_worlds(statistic)
     for c, clusters in enumerate(bench.clusters):
         seen, worlds = every[c], every_world[:, c]
-        z, worlds_z = _standardised(seen, worlds)
+        z, worlds_z = standardised(seen, worlds)
         mean, sd = worlds.mean(axis=0), worlds.std(axis=0)
         worlds_top = np.maximum(worlds_top, worlds_z.max(axis=1))
         for k, n in enumerate(bench.names):
@@ -146,7 +146,7 @@ def unstable_law(bench: Bench, prefer: Sequence[str]) -> tuple[dict[str, Any] | 
     if min(lower.sum(), (~lower).sum()) < line.inner:
         return None, []
     seen, null = bench.apart(lower)
-    z, worlds = _standardised(seen, null)
+    z, worlds = standardised(seen, null)
     level = float(np.quantile(np.abs(worlds).max(axis=1), 1 - WINDOW_ALARM))
     k = int(np.argmax(np.abs(z)))
     asked = [bench.names.index(n) for n in prefer if n in bench.names]
@@ -203,39 +203,6 @@ def values_at(line: Linearised, modes: Sequence[Linearised]) -> dict[str, np.nda
     flat = np.stack([np.concatenate([m.flat, m.x[m.inner :]]) for m in modes])
     out = evaluate_draws(line.model, flat)["values"]
     return {n: np.asarray(v) for n, v in out.items() if v.ndim == 1}
-
-
-def unmodelled_groups(bench: Bench) -> list[Finding]:
-    """Whether residuals share an effect of a grouping that the model has none for."""
-    line = bench.line
-    candidates = [c for c in bench.clusters if not c.fitted and c.name != ROW and c.count < len(line.residual)]
-    if not candidates:
-        return []
-
-    def statistic(tables):
-        scores = tables.score * line.scale
-        power = (scores**2).sum(axis=1)
-        made = []
-        for c in candidates:
-            sums = np.stack([scores[:, rows].sum(axis=1) for rows in c.rows()], axis=1)
-            made.append(np.log((sums**2).sum(axis=1) / power))
-        return np.stack(made, axis=1)
-
-    seen, worlds = statistic(line.table)[0], bench.over_worlds(statistic)
-    z, worlds_z = _standardised(seen, worlds)
-    level = float(np.quantile(worlds_z.max(axis=1), 1 - GROUP_ALARM))
-    k = int(np.argmax(z))
-    c = candidates[k]
-    value, threshold = np.exp(seen[k]), np.exp(worlds[:, k].mean() + level * worlds[:, k].std())
-    times, explained = distinct_factors(value, threshold)
-    message = f"residuals of one {c.label} go together {times} times as much as independent ones would"
-    if z[k] > level:
-        advice = "the law misses something along compute" if c.name == BAND else f"fit an effect of {c.name} (--group)"
-        message += f"; chance explains up to {explained}: {advice}"
-    else:
-        message += f", which chance explains (up to {explained})"
-    status = "fail" if z[k] > level else "pass"
-    return [Finding("unmodelled-groups", "groups of residuals", status, float(value), float(threshold), message)]
 
 
 def influence(bench: Bench, prefer: Sequence[str]) -> Finding:

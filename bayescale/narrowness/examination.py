@@ -20,11 +20,11 @@ from bayescale.narrowness.alarms import (
     clusters_to_widen,
     influence,
     narrow_interval,
-    unmodelled_groups,
     unstable_law,
 )
 from bayescale.narrowness.clusters import Clusters, clusters_of, halves, label_of
 from bayescale.narrowness.conflicting import prior_conflict
+from bayescale.narrowness.grouped import group_alarms
 from bayescale.narrowness.jackknife import gradients_of
 from bayescale.narrowness.linearised import Linearised, information_of, linearise
 from bayescale.narrowness.planning import Plan, plan_halves, plan_new
@@ -102,8 +102,8 @@ def examine(
     repeats = replicates_of(bench)
     narrow, ratios, worst = narrow_interval(bench, NARROW_ALARM - (LACK_ALARM if repeats else 0.0))
     windows, unstable = unstable_law(bench, prefer)
-    group = [*unmodelled_groups(bench), *([lack_of_fit(bench, repeats)] if repeats else [])]
-    findings += [narrow, *unstable, *group, influence(bench, prefer), prior_conflict(line)]
+    group = [*group_alarms(bench), *([lack_of_fit(bench, repeats)] if repeats else [])]
+    findings += [narrow, *unstable, *group, influence(bench, prefer), prior_conflict(line, z)]
     alarmed = [f for f in (narrow, *unstable, *group) if f.status == "fail"]
     widen = clusters_to_widen(bench, alarmed, worst) if alarmed else None
     told = [*(p.name for p in model.law.parameters), *model.law.derived]
