@@ -222,3 +222,37 @@ def test_effects_of_runs_of_a_size_are_sampled_as_parts_of_it(checkpoints):
     correlation = covariance / np.outer(sd, sd)
     assert np.abs(sd - 1).max() < 0.35, "scores of effects are about standard normal"
     assert np.abs(correlation[:24, 24:]).max() < 0.3, "and those of runs hardly know their size's"
+
+
+def test_effects_follow_a_law_that_moves(checkpoints):
+    """Where spreads are wide the law is free to move, and effects make up for it: their scores stay where they were.
+
+    The middle of the scores given law and spreads is found by a Newton step from zero; without following it would lie
+    as far off as the law has moved, in units of what the rows of a level tell.
+    """
+    import jax
+
+    from bayescale.model import double_precision
+    from bayescale.sampling import find_start
+
+    start = find_start(build_model("chinchilla", checkpoints), 2, np.random.default_rng(0))
+    s, data = start.model.structure, start.model.data
+    own = s.coordinates.dimension
+    slots = {slot.parameter.name: slot for slot in s.coordinates.slots}
+
+    def middle(moved):
+        x = np.array(start.shift)
+        for i in s.intercepts:
+            x[slots[i.ratio].start] = float(slots[i.ratio].parameter.prior.preimage(6.0))
+        x[slots["alpha"].start] += moved
+        x[own:] = 0.0
+        inner = lambda v: s.sampler_potential(jax.numpy.concatenate([x[:own], v]), data, smooth=False)  # noqa: E731
+        step = -np.linalg.solve(jax.hessian(inner)(x[own:]), jax.grad(inner)(x[own:]))
+        level = s.values(s.sites(s.from_sampler(x, data)[0])["z"], data)
+        return step, np.asarray(s.curve(level, data, s.law.responses[0])), float(level["sigma"])
+
+    with double_precision():
+        (near, curve, sigma), (far, other, _) = middle(0.0), middle(0.7)
+    rows = len(start.model.runs)
+    assert np.abs(curve - other)[:rows].max() > 4 * sigma, "the law has moved by many times the noise"
+    assert np.abs(near).max() < 2.0 and np.abs(far).max() < 2.0  # it would be 98 with estimates that stay

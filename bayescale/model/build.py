@@ -61,9 +61,9 @@ class Model:
         """The NumPyro model, for NumPyro's own handlers and inference; call it under `jax.enable_x64(True)`."""
         self.structure.numpyro_model(self.data if data is None else data)
 
-    def with_effects(self, estimates: Mapping[str, np.ndarray]) -> Model:
-        """The same model with unshrunk estimates of its groups' effects by site: better coordinates for a sampler."""
-        effects = {site: {**known, "estimate": estimates[site]} for site, known in self.data["effects"].items()}
+    def with_locations(self, located: Mapping[str, Mapping[str, np.ndarray]]) -> Model:
+        """The same model with where the levels of its groups lie, by site: better coordinates for a sampler."""
+        effects = {site: {**known, **located[site]} for site, known in self.data["effects"].items()}
         return replace(self, data={**self.data, "effects": effects})
 
     @property
@@ -352,10 +352,10 @@ def _anchor(law: Law, coordinates: Coordinates) -> Anchor | None:
 
 
 def _effects(i: Intercepts, held: np.ndarray, levels: Mapping[str, tuple[np.ndarray, Any]]) -> dict[str, np.ndarray]:
-    """What samplers know of effects: rows a level, its parent, and estimates that a search for the mode fills in."""
+    """What samplers know of effects: rows a level, its parent, and where it lies, which a search for the mode finds."""
     grouping = i.grouping
     counts = np.bincount(grouping.index[~held], minlength=len(grouping.levels)).astype(float)
-    made = {"rows": counts, "estimate": np.zeros(len(counts))}
+    made = {"rows": counts, "location": np.zeros(len(counts)), "known": np.zeros(len(counts))}
     if i.parent is not None:
         made["parent"] = np.zeros(len(counts), np.int32)
         made["parent"][grouping.index] = levels[i.parent][0]

@@ -15,6 +15,7 @@ from bayescale.model.observing import Observing, correlation, excess_of, innovat
 from bayescale.model.pooling import deviations_from_scores
 from bayescale.model.powers import with_logs
 from bayescale.model.programs import load_numpyro
+from bayescale.model.scores import effects_from_scores
 from bayescale.noise import LINKS, Noise
 
 #: A positive floor bends to zero over this share of its typical size.
@@ -158,11 +159,9 @@ class Structure:
         log_jacobian = log_jacobian + log_slope
         if not self.intercepts:
             return z, log_jacobian
-        values, effects = self.values(z, data), {}
         scores = {i.site: v for i, v in zip(self.intercepts, parts[1:], strict=True)}
-        for i in sorted(self.intercepts, key=lambda i: i.parent is not None):
-            effects[i.site], log_slope = self._effects_from_scores(i, scores[i.site], values, effects, data)
-            log_jacobian = log_jacobian + log_slope
+        effects, log_slope = effects_from_scores(self, scores, self.values(z, data), data)
+        log_jacobian = log_jacobian + log_slope
         return jnp.concatenate([z, *(effects[i.site] for i in self.intercepts)]), log_jacobian
 
     def _floor_from_prediction(self, x, data) -> tuple[Any, Any]:
@@ -182,73 +181,6 @@ class Structure:
         if a.prior.family == "LogNormal":
             log_slope = log_slope - jnp.log(floor)
         return x.at[a.entry].set(a.prior.preimage(floor)), log_slope
-
-    def _effects_from_scores(
-        self, i: Intercepts, v, values: Mapping[str, Any], effects: Mapping[str, Any], data
-    ) -> tuple[Any, Any]:
-        """Intercepts from scores that are close to standard normal whatever their spread.
-
-        Given the spread tau, an effect with n rows is about normal with mean w e and sd tau / sqrt(1 + n r²), where
-        r = tau / sigma, w = n r² / (1 + n r²) and e is the effect without shrinkage, estimated at the mode. So there is
-        no funnel: neither at zero spread, as with centred intercepts, nor with many rows a level, as without.
-
-        Where levels are parts of a coarser one, what is estimated is the sum of both effects: a part's own is what is
-        left of it, and the coarser one has n / (1 + n r²) rows of each part, with the spread between parts in r.
-        """
-        import jax
-        import jax.numpy as jnp
-
-        known = data["effects"][i.site]
-        tau = values[i.spread]
-        if i.grouping.fixed is not None:  # their prior alone holds their mean: its width must stay in the coordinates
-            return tau * v, 0.0
-        rows, estimate = self._rows(i, values, data), known["estimate"]
-        if parts := self._parts(i):
-            of_part, inside = self._rows(parts, values, data), data["effects"][parts.site]
-            of_part = of_part / (1 + of_part * (values[parts.spread] / values[f"sigma{i.suffix}"]) ** 2)
-            both = jnp.stack([of_part, of_part * inside["estimate"]], axis=-1)
-            rows, total = jax.ops.segment_sum(both, inside["parent"], len(rows)).T
-            estimate = total / jnp.where(rows > 0, rows, 1.0)
-        elif i.parent is not None:
-            estimate = estimate - effects[f"u_{i.parent}{i.suffix}"][known["parent"]]
-        information = rows * (tau / values[f"sigma{i.suffix}"]) ** 2
-        width = tau / jnp.sqrt(1 + information)
-        return information / (1 + information) * estimate + width * v, jnp.log(width).sum()
-
-    def _parts(self, i: Intercepts) -> Intercepts | None:
-        """The intercepts of parts of these levels, of the same response."""
-        return next((p for p in self.intercepts if (p.parent, p.response) == (i.grouping.column, i.response)), None)
-
-    def _rows(self, i: Intercepts, values: Mapping[str, Any], data):
-        """How many independent rows tell of each level: checkpoints of a run that err alike count for less."""
-        if not self.observing.serial:
-            return data["effects"][i.site]["rows"]
-        import jax
-
-        rho = correlation(values, data["serial"], i.suffix)
-        worth = data["responses"][i.response]["used"] * (1 - rho) / (1 + rho)
-        level = data["levels"][i.grouping.column]
-        return jax.ops.segment_sum(worth, level, len(data["effects"][i.site]["rows"]))
-
-    def unshrunk_effects(self, x, data) -> dict[str, Any]:
-        """The effects at a sampler's coordinates without the pull of their prior, by site; zero for a fixed spread.
-
-        Those of parts of a coarser level hold its effect too.
-        """
-        import jax.numpy as jnp
-
-        flat, _ = self.from_sampler(x, data)
-        sites = self.sites(flat)
-        values, made = self.values(sites["z"], data), {}
-        for i in self.intercepts:
-            rows = self._rows(i, values, data)
-            information = jnp.where(rows > 0, rows, 1.0) * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
-            free = 0.0 if i.grouping.fixed is not None else rows > 0
-            effect = sites[i.site] * (1 + information) / information
-            if i.parent is not None:
-                effect = effect + sites[f"u_{i.parent}{i.suffix}"][data["effects"][i.site]["parent"]]
-            made[i.site] = free * effect
-        return made
 
     def values(self, z, data) -> dict[str, Any]:
         """Every parameter by name: coordinates, paper parameters, noise, spreads of the groups."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.model import Structure, with_vector_logs
+from bayescale.model.scores import levels_located
 from bayescale.noise import LINKS
 from bayescale.sampling.start import LEAST_CURVATURE, MODE_DEPTH, SEARCHES, spread_positions
 
@@ -82,15 +83,15 @@ def ensemble_program(structure: Structure) -> Callable[..., dict[str, Any]]:
 
         def anew():
             known, x, scale, potentials, searched = _start(structure, data, searching)
-            estimates = {site: e["estimate"] for site, e in known["effects"].items()}
+            located = _located(known)
             step = jnp.asarray(0.5, x.dtype)
-            return {"x": x, "scale": scale, "step": step, "potentials": potentials, "estimates": estimates}, searched
+            return {"x": x, "scale": scale, "step": step, "potentials": potentials, "located": located}, searched
 
         def on():
             return {k: v for k, v in state.items() if k != "goes_on"}, 0
 
         begin, searched = jax.lax.cond(state["goes_on"], on, anew)
-        data = _with_estimates(data, begin["estimates"])
+        data = _with_locations(data, begin["located"])
         potentials = begin["potentials"]
         found, end = _sample(structure, plan, data, begin, moving)
         flat = jax.vmap(jax.vmap(lambda x: structure.from_sampler(x, data)[0]))(found.pop("x"))
@@ -112,7 +113,7 @@ def blank_state(structure: Structure, data: Mapping[str, Any]) -> dict[str, Any]
         "scale": np.zeros((n, n)),
         "step": np.asarray(0.0),
         "potentials": np.zeros(SEARCHES_WITH_GROUPS if structure.intercepts else SEARCHES),
-        "estimates": {site: np.zeros(len(e["estimate"])) for site, e in data["effects"].items()},
+        "located": {s: {k: np.zeros_like(v) for k, v in e.items()} for s, e in _located(data).items()},
     }
 
 
@@ -140,8 +141,8 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
     """Modes, and where every chain begins: `(data, x, scale, potentials, gradients)`.
 
     As for a single fit, the law is searched first without effects of groups, then the effects with their spreads held,
-    which gives the estimates that make spreads and effects separable, then everything. Chains start around the best
-    mode, wider than the posterior, but for those that start where other searches ended not much lower.
+    which tells where the levels lie, so that spreads and effects are separable, then everything. Chains start around
+    the best mode, wider than the posterior, but for those that start where other searches ended not much lower.
     """
     import jax
     import jax.numpy as jnp
@@ -163,19 +164,18 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
         apart = 0.3 * jax.random.normal(second, x.shape).at[0].set(0.0) * law_only
 
         def stage(k, state):  # one loop, so that the search is compiled once
-            x, _, estimates, gradients = state
-            known = _with_estimates(data, estimates)
+            x, _, located, gradients = state
+            known = _with_locations(data, located)
             x, values, more = _descend(_potential(structure, known, smooth), x, free[k])
             best = x[jnp.argmin(values)]
-            found = structure.unshrunk_effects(best, known)
-            estimates = {s: jnp.where(k == 1, found[s], e) for s, e in estimates.items()}
+            found = levels_located(structure, best, known)
+            located = jax.tree.map(lambda new, old: jnp.where(k == 1, new, old), found, located)
             again = best * jnp.where((k == 1) & (np.arange(n) >= inner), 0.0, 1.0) + apart
-            return jnp.where(k < 2, again, x), values, estimates, gradients + more
+            return jnp.where(k < 2, again, x), values, located, gradients + more
 
-        estimates = {site: known["estimate"] for site, known in data["effects"].items()}
-        state = (x, jnp.zeros(searches, x.dtype), estimates, 0)
-        x, values, estimates, gradients = jax.lax.fori_loop(0, 3, stage, state)
-        data = _with_estimates(data, estimates)
+        state = (x, jnp.zeros(searches, x.dtype), _located(data), 0)
+        x, values, located, gradients = jax.lax.fori_loop(0, 3, stage, state)
+        data = _with_locations(data, located)
     else:
         x, values, gradients = _descend(_potential(structure, data, smooth), x, law_only)
     best = x[jnp.argmin(values)]
@@ -192,9 +192,14 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
     return data, begin, scale, jnp.sort(values), gradients + 2 * n
 
 
-def _with_estimates(data: Mapping[str, Any], estimates: Mapping[str, Any]) -> dict[str, Any]:
-    """The data with unshrunk estimates of the groups' effects by site."""
-    return {**data, "effects": {s: {**e, "estimate": estimates[s]} for s, e in data["effects"].items()}}
+def _located(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the data say of where the levels of the groups lie, by site."""
+    return {site: {k: e[k] for k in ("location", "known")} for site, e in data["effects"].items()}
+
+
+def _with_locations(data: Mapping[str, Any], located: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The data with where the levels of the groups lie, by site."""
+    return {**data, "effects": {s: {**e, **located[s]} for s, e in data["effects"].items()}}
 
 
 def _curvature(potential: Callable[[Any], tuple[Any, Any]], x: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayescale.model import Model, Structure
 from bayescale.model.programs import compiled, double_precision
+from bayescale.model.scores import levels_located
 from bayescale.noise import LINKS
 
 #: Searches from this many draws of the prior; the best mode sets the coordinates.
@@ -67,7 +68,7 @@ def find_start(model: Model, chains: int, rng: np.random.Generator) -> Start:
     """Search for modes from draws of the prior, then round the posterior near the best one.
 
     The law is searched first, without effects of groups; then the effects with their spreads held at the prior's
-    median, which gives the estimates that make spreads and effects separable; then everything.
+    median, which tells where the levels lie, so that spreads and effects are separable; then everything.
     """
     structure = model.structure
     smooth = any(noise.smooth for noise in structure.noises.values())
@@ -87,7 +88,7 @@ def find_start(model: Model, chains: int, rng: np.random.Generator) -> Start:
     if structure.intercepts:
         everything = np.arange(n)
         _, x = _descend(potential, candidates[0], np.setdiff1d(everything, spreads))
-        model = model.with_effects(_unshrunk_effects(model, x))
+        model = model.with_locations(_located(model, x))
         potential = Potential(model, smooth)
         x[inner:] = 0.0
         found = [_descend(potential, x, everything)]
@@ -122,15 +123,15 @@ def _descend(potential: Potential, start: np.ndarray, free: np.ndarray) -> tuple
     return float(found.fun), x
 
 
-def _unshrunk_effects(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The effects at a mode without the pull of their prior, by site."""
+def _located(model: Model, x: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Where the levels of the groups lie at a mode, by site."""
     import jax
 
     structure = model.structure
     with double_precision():
         arguments = (np.asarray(x, float), jax.device_put(model.data))
-        found = compiled(("unshrunk", structure.key), structure.unshrunk_effects, *arguments)(*arguments)
-        return {site: np.asarray(value) for site, value in found.items()}
+        program = compiled(("located", structure.key), lambda x, data: levels_located(structure, x, data), *arguments)
+        return jax.tree.map(np.asarray, program(*arguments))
 
 
 def round_coordinates(potential: Potential, x: np.ndarray) -> np.ndarray:
