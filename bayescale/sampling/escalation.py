@@ -43,10 +43,10 @@ class Escalation:
         return _at(asked, *left[0]) if left else None
 
 
-#: Without effects of groups, and with them: spreads of groups need smaller steps, so a run with a lower target would
-#: often have to be repeated.
+#: Without effects of groups, and with them: spreads of groups need small steps near zero, so a run with a lower target
+#: would only have to be repeated.
 PLAIN = Escalation(((0.9, 1), (0.97, 2), (0.99, 4), (0.998, 4)))
-GROUPED = Escalation(((0.95, 1), (0.98, 2), (0.995, 4), (0.9995, 4)))
+GROUPED = Escalation(((0.98, 1), (0.99, 2), (0.998, 4), (0.9995, 4)))
 
 
 def _shortfall(failed: Finding) -> float:
