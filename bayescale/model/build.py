@@ -146,13 +146,14 @@ def build_model(
     )
     structure = Structure(law, coordinates, noises, intercepts, seen, _anchor(law, coordinates))
     count = rows or bucket(len(runs))
+    responses = {r.name: _response_data(r, law, runs, count, seen, held) for r in law.responses}
     data = {
         "inputs": {name: pad(v, count) for name, v in inputs.items()},
         "logs": {i.name: pad(np.log(inputs[i.name]), count) for i in law.inputs if i.centre == "ratio" and not i.dims},
         "references": {name: np.asarray(v, float) for name, v in refs.items()},
-        "responses": {r.name: _response_data(r, law, runs, count, seen, held) for r in law.responses},
+        "responses": responses,
         "levels": {c: pad(np.asarray(index, np.int32), count) for c, (index, _) in levels.items()},
-        "effects": {i.site: _effects(i, held, levels) for i in intercepts},
+        "effects": {i.site: _effects(i, responses[i.response]["used"][: len(runs)], levels) for i in intercepts},
         "anchor": np.asarray(_middle_row(law, inputs), np.int32),
         **_padded(observing_data(seen, runs, checkpoints, held), count),
     }
@@ -351,10 +352,10 @@ def _anchor(law: Law, coordinates: Coordinates) -> Anchor | None:
     return None if bounded or tied or not prior.traceable else Anchor(slot.start, -1 if "-" in law.floor else 1, prior)
 
 
-def _effects(i: Intercepts, held: np.ndarray, levels: Mapping[str, tuple[np.ndarray, Any]]) -> dict[str, np.ndarray]:
+def _effects(i: Intercepts, used: np.ndarray, levels: Mapping[str, tuple[np.ndarray, Any]]) -> dict[str, np.ndarray]:
     """What samplers know of effects: rows a level, its parent, and where it lies, which a search for the mode finds."""
     grouping = i.grouping
-    counts = np.bincount(grouping.index[~held], minlength=len(grouping.levels)).astype(float)
+    counts = np.bincount(grouping.index, weights=used, minlength=len(grouping.levels))
     made = {"rows": counts, "location": np.zeros(len(counts)), "known": np.zeros(len(counts))}
     if i.parent is not None:
         made["parent"] = np.zeros(len(counts), np.int32)

@@ -91,10 +91,9 @@ def _means(structure: Structure, i: Intercepts, located: Any, data: Mapping[str,
     import jax
     import jax.numpy as jnp
 
-    used = data["responses"][i.response]["used"] * 1.0
-    both = jnp.stack([used, used * located], axis=-1)
-    count = len(data["effects"][i.site]["rows"])
-    rows, total = jax.ops.segment_sum(both, data["levels"][i.grouping.column], count).T
+    rows = data["effects"][i.site]["rows"]
+    used = data["responses"][i.response]["used"]
+    total = jax.ops.segment_sum(used * located, data["levels"][i.grouping.column], len(rows))
     return total / jnp.where(rows > 0, rows, 1.0)
 
 
