@@ -39,7 +39,10 @@ TRUTHS = {
     "budget": (("normal", 0.0045), {"budget": 0.0025}),
     "size-strong": (("normal", 0.0030), {"params": 0.0060}),
     "checkpoints": (("normal", 0.0020), {"run": 0.0040}),
+    "wave": (("normal", 0.0045), {"params": 0.0029}),
 }
+#: Log loss has a wave along log N of this height, which the law lacks and effects of sizes can take up.
+WAVES = {"wave": 0.01}
 ROWS = (240, 60, 25)
 #: Checkpoints of each run, in the cells checkpoints-1, -5 and -20.
 CHECKPOINTS = (1, 5, 20)
@@ -77,6 +80,7 @@ def simulate(runs: bs.Runs, truth: str, rng: np.random.Generator) -> tuple[bs.Ru
     p |= {"A": A_ref * N0 ** p["alpha"], "B": B_ref * D0 ** p["beta"]}
     log_loss = np.log(p["E"] + p["A"] * N ** -p["alpha"] + p["B"] * D ** -p["beta"])
     log_loss = log_loss + scale * (rng.standard_t(4, len(N)) if family == "t4" else rng.standard_normal(len(N)))
+    log_loss = log_loss + WAVES.get(truth, 0.0) * np.sin(2 * np.log(N / N0))
     for column, sd in groups.items():
         index, levels = runs.labels(column)
         log_loss = log_loss + sd * rng.standard_normal(len(levels))[index]
