@@ -10,6 +10,7 @@ from bayescale.auditing import linearised_fit
 from bayescale.narrowness import bands, clusters_of, halves, leave_out, prior_shares, widened
 from bayescale.narrowness.alarms import distinct_factors
 from bayescale.narrowness.jackknife import spread_of
+from bayescale.noise import NOISES
 from bayescale.posterior import flat_draws, model_of
 
 
@@ -116,6 +117,14 @@ def test_no_direction_becomes_narrower(broken_fit):
         ratios = np.linalg.eigvals(np.linalg.solve(before, after)).real
         assert ratios.min() > 0.9  # 4,000 draws know a variance to 2 %, and the tails are drawn anew
         np.testing.assert_array_equal(np.delete(wide, line.positions, 1), np.delete(flat, line.positions, 1))
+
+
+def test_every_noise_is_examined(ladder):
+    """A fit with each noise has its alarms; a kink shows no curvature, so tables share one covariance."""
+    for noise in NOISES:
+        fit = bs.fit("chinchilla", ladder, noise=noise, draws=300)
+        assert {"narrow-interval", "law-unstable-in-compute", "unmodelled-groups"} <= {f.code for f in fit.audit}
+        assert fit.info["narrowness"] and min(fit.info["narrowness"].values()) >= 1.0
 
 
 def sized_world(seed: int, *, effect: float, bend: float = 0.0) -> bs.Runs:

@@ -32,7 +32,7 @@ def leave_out(
             leverage = np.einsum("trd,rd->tr", spread, line.slopes) * tables.information
             moves.append((reach * (tables.score / (1 - leverage))[:, :, None]).transpose(0, 2, 1)[:, :, order])
             continue
-        found = np.empty((len(reach), len(gradients), clusters.count))
+        found = np.empty((len(tables.score), len(gradients), clusters.count))  # a noise with a kink has one spread
         for k, rows in enumerate(clusters.rows()):
             inside = spread[:, rows] @ line.slopes[rows].T
             mixed = np.eye(len(rows)) - inside * tables.information[:, None, rows]
