@@ -126,4 +126,5 @@ def test_every_law_fits_a_table_that_it_simulates(spec):
     flat = flat_draws(fit, bound)[rng.choice(1600, 50)]
     levels = [evaluate_draws(bound, f)["log_likelihood"] for f in (flat, prior_draws(bound, rng, 50))]
     own, prior = (sum(np.asarray(v)[:, :ROWS].sum(axis=1) for v in level.values()) for level in levels)
-    assert np.median(own) > np.median(prior)
+    impossible = np.isnan(prior)  # a loss below zero, which the prior of an annealing term allows
+    assert np.isfinite(own).all() and np.median(own) > np.median(np.where(impossible, -np.inf, prior))
