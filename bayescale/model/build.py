@@ -356,7 +356,7 @@ def _effects(i: Intercepts, used: np.ndarray, levels: Mapping[str, tuple[np.ndar
     """What samplers know of effects: rows a level, its parent, and where it lies, which a search for the mode finds."""
     grouping = i.grouping
     counts = np.bincount(grouping.index, weights=used, minlength=len(grouping.levels))
-    made = {"rows": counts, "location": np.zeros(len(counts)), "known": np.zeros(len(counts))}
+    made: dict[str, np.ndarray] = {"rows": counts, "location": np.zeros(len(counts)), "known": np.zeros(len(counts))}
     if i.parent is not None:
         made["parent"] = np.zeros(len(counts), np.int32)
         made["parent"][grouping.index] = levels[i.parent][0]
