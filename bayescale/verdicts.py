@@ -254,9 +254,6 @@ class _Lines:
                 else ""
             )
             return [f"Next: {what} {' and '.join(parts)} FLOP ({_flop(total)} in all){gain}."]
-        if plan["sd_ratio"] > _HARDLY:
-            moves = f"± {_digits(sd)} to ± {_digits(sd * plan['sd_ratio'])}"
-            return [f"Next: {len(runs)} more runs would hardly narrow {plan['quantity']} ({moves})."]
         told = ", ".join(f"{short(r.params)} on {short(r.tokens)} tokens" for r in runs)
         return [
             f"Next: {told} ({_flop(total)} FLOP in all) would narrow {plan['quantity']} from ± {_digits(sd)} to "
