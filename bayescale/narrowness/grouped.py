@@ -9,7 +9,7 @@ import numpy as np
 
 from bayescale.errors import Finding
 from bayescale.narrowness.alarms import GROUP_ALARM, Bench, distinct_factors, standardised
-from bayescale.narrowness.clusters import BAND, FEWEST_CLUSTERS, ROW, Clusters, label_of, labels_of
+from bayescale.narrowness.clusters import BAND, FEWEST_CLUSTERS, ROW, Clusters, labels_of
 from bayescale.runs import compute_of
 
 #: Effects are held against a polynomial of at most this degree along an input, of one degree for every three levels.
@@ -123,8 +123,8 @@ def _tell_ordered(o: _Order, seen: float, threshold: float, failed: bool) -> Fin
     message = f"a smooth curve along {o.axis} tells {value:.0%} of what the effects of {labels_of(o.column)} differ by"
     if failed:
         message += (
-            f", where chance goes to {limit:.0%}: the law misses something along {o.axis}, and effects of one "
-            f"{label_of(o.column)} each stand in for it"
+            f", where chance goes to {limit:.0%}: they stand in for what the law misses along {o.axis}; compare "
+            "laws that bend there (bayescale compare), or fit a narrower range"
         )
     else:
         message += f", as chance may (up to {limit:.0%})"
