@@ -92,7 +92,9 @@ def plot_isoflop(
         Line2D([], [], color=GREY, marker="o", markersize=3, linestyle="none", label="runs, by budget in FLOP"),
         Line2D([], [], color=GREY, linewidth=1.2, label="law's curve, median"),
         Patch(color=GREY, alpha=0.3, linewidth=0, label=interval_label(fit, prob, draws)),
-        Line2D([], [], color=DARK, marker="D", markersize=4, markerfacecolor="white", label="optimum, interval"),
+        Line2D(
+            [], [], color=DARK, marker="D", markersize=4, markerfacecolor="white", label=f"optimum, {percent(prob)}"
+        ),
     ]
     legend_above(ax, handles, 2, title=_about(fit))
     return finish(ax, column_label("params")[0], loss_label(fit))
