@@ -168,7 +168,8 @@ def fit(
                 result = _cut_short(model, drawn, prob, budgets, diagnosis.findings, name, asks)
                 break
             report(1.0, "checking")
-            failed = [diverged] if (diverged := divergences(drawn.stats["diverging"])).status == "fail" else []
+            diverged = divergences(int(drawn.stats["diverging"].sum()), drawn.stats["diverging"].size)
+            failed = [diverged] if diverged.status == "fail" else []
             following = ladder.after(asked, settings, failed) if failed and not drawn.interrupted else None
             if following is None:  # else it is repeated whatever the other checks say
                 try:
@@ -254,14 +255,7 @@ def fit_info(
         "references": {k: np.asarray(v).tolist() for k, v in model.references.items()},
         "loss_unit": runs.loss_unit,
         "convention": runs.convention,
-        "runs": {
-            "source": runs.source,
-            "rows": runs.rows_read,
-            "used": len(runs) - len(model.options.get("held_out", ())),
-            "n_groups": {g.column: len(g.levels) for g in model.groupings},
-            "sha256": runs.sha256,
-            "assumptions": [*runs.assumptions, *(n.message for n in model.notes)],
-        },
+        "runs": runs_info(model),
         "design": [f.document() for f in design],
         "checks": [],
         "audit": [],
@@ -272,6 +266,19 @@ def fit_info(
         "headline_source": "posterior",
         "verdict": {"status": "pass", "lines": []},
         "versions": _versions(),
+    }
+
+
+def runs_info(model: Model) -> dict[str, Any]:
+    """What a fit's file says of the table."""
+    runs = model.runs
+    return {
+        "source": runs.source,
+        "rows": runs.rows_read,
+        "used": len(runs) - len(model.options.get("held_out", ())),
+        "n_groups": {g.column: len(g.levels) for g in model.groupings},
+        "sha256": runs.sha256,
+        "assumptions": [*runs.assumptions, *(n.message for n in model.notes)],
     }
 
 

@@ -8,9 +8,12 @@ from worlds import chinchilla_world, mcse_distance
 
 import bayescale as bs
 from bayescale.batch import ladder
+from bayescale.batch.certifying import certified
+from bayescale.batch.chunks import Chunk
 from bayescale.batch.preparing import prepare
 from bayescale.batch.storing import selected
 from bayescale.laws import find_law
+from bayescale.posterior import model_of
 
 OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
 
@@ -163,15 +166,36 @@ def test_groups_of_different_sizes_share_a_program(tmp_path):
     assert again["nine"].tree["posterior"]["u_recipe"].equals(batch["nine"].tree["posterior"]["u_recipe"])
 
 
-def test_side_by_side_as_on_an_accelerator(tables, monkeypatch):
-    law = find_law("chinchilla")
-    tasks = [prepare(n, t, law, 4, {}, OPTIONS) for n, t in tables.items() if n != "larger"]
-    drawn = ladder._by_ensemble(tasks[:3], ladder.RUNGS[0].plan, "float64", lanes=4)
-    assert len(drawn) == 3
-    for task, found in zip(tasks, drawn, strict=False):
-        outcome = ladder._outcome(task, "side by side", found, {task.name: (1e22,)}, 0.0, "float64")
-        assert {f.code: f.value for f in outcome.checks}["r-hat"] < 1.03  # 4 × 400 draws: 1.01 is not always met
-        assert found["flat"].shape == (4, 400, 7)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_side_by_side_as_an_accelerator_samples(tables, monkeypatch, precision):
+    """Lanes of one program, a last chunk that is not full, checks where the draws lie: the certificates of the host."""
+    monkeypatch.setattr(ladder, "lanes_for", lambda task: 3)
+    few = {n: tables[n] for n in [*tables][:5]}
+    found = bs.fit_many("chinchilla", few, seed=4, group="none", flops=[1e22], precision=precision)
+    first = found.status.index[found.status["rung"] == "ensemble 1"]
+    assert len(found.certified) == len(few) and len(first)
+    for name in first:
+        tree, told = found[name].tree, found.info["datasets"][name]["checks"]
+        drawn = {str(n): np.asarray(v) for n, v in tree["posterior"].to_dataset().data_vars.items()}
+        stats = {str(n): np.asarray(v) for n, v in tree["sample_stats"].to_dataset().data_vars.items()}
+        own = certified(model_of(found[name]), drawn, stats, [1e22])
+        assert [f.message for f in own] == [f["message"] for f in told if f["code"] != "precision"]
+
+
+def test_tables_of_one_design_are_examined_once(tables):
+    """What is remembered of a design gives the very task that the table alone gives."""
+    law, designs = find_law("chinchilla"), {}
+    base = tables["small-0"]
+    other = base.with_columns({"loss": base.values("loss") * 1.01})
+    held = np.arange(len(base)) < 3
+    for table, out in ((base, None), (other, None), (base, held), (other, held), (tables["small-1"], None)):
+        task, alone = (prepare("x", table, law, 4, {}, OPTIONS, (), out, d) for d in (designs, None))
+        assert task.fingerprint == alone.fingerprint and task.shape == alone.shape and task.design == alone.design
+        assert task.model.runs.sha256 == alone.model.runs.sha256 and task.model.options == alone.model.options
+        (own, fresh) = (next(iter(t.padded.data["responses"].values())) for t in (task, alone))
+        for name, leaf in own.items():
+            np.testing.assert_array_equal(leaf, fresh[name])
+    assert len(designs) == 3
 
 
 def test_single_precision(tables):
@@ -180,8 +204,9 @@ def test_single_precision(tables):
     for name, table in {"quiet": chinchilla_world(24, 33, sigma=2e-4), "loud": tables["small-1"]}.items():
         task = prepare(name, table, law, 4, {}, OPTIONS)
         for precision in ("float32", "float64"):
-            (found,) = ladder._by_ensemble([task], ladder.RUNGS[0].plan, precision, 1)
-            outcome = ladder._outcome(task, "alone", found, {name: (1e22,)}, 0.0, precision)
+            chunk = Chunk([task], 1, precision)
+            ((found, checks),) = chunk.fetched(chunk.sample(ladder.RUNGS[0].plan), [(1e22,)])
+            outcome = ladder._outcome(task, "alone", found, checks, precision)
             status = {f.code: f.status for f in outcome.checks}
             means[precision] = outcome.values["alpha"].mean(), outcome.values["alpha"].std() / 20  # 400 effective draws
             if precision == "float32":
@@ -275,24 +300,25 @@ def test_a_table_split_by_a_column(tables, tmp_path, capsys):
     assert "small-2" in capsys.readouterr().out
 
 
-def test_a_number_that_is_not_one_is_never_certified(batch, tables):
+def test_a_number_that_is_not_one_is_never_certified(tables):
     task = prepare("x", tables["small-0"], find_law("chinchilla"), 4, {}, OPTIONS)
-    (found,) = ladder._by_ensemble([task], ladder.RUNGS[0].few, "float64", 1)
-    found["values"]["B"] = found["values"]["B"].copy()
+    chunk = Chunk([task], 1, "float64")
+    found = chunk.sample(ladder.RUNGS[0].few)
+    found["values"]["B"] = np.array(found["values"]["B"])
     found["values"]["B"][1, 7] = np.nan
-    outcome = ladder._outcome(task, "x", found, {"x": ()}, 0.0, "float64")
-    assert not outcome.certified and any("(B)" in f.message for f in outcome.checks if f.status == "fail")
+    ((_, checks),) = chunk.fetched(found, [()])
+    assert any("(B)" in f.message for f in checks if f.status == "fail")
 
 
 def test_whatever_goes_wrong_with_one_table_costs_only_itself(tables, monkeypatch):
-    sample = ladder._by_ensemble
+    sample = Chunk.sample
 
-    def broken(chunk, *rest):
-        if chunk[0].name == "small-1":
+    def broken(self, *rest):
+        if self.tasks[0].name == "small-1":
             raise FloatingPointError("no density anywhere")
-        return sample(chunk, *rest)
+        return sample(self, *rest)
 
-    monkeypatch.setattr(ladder, "_by_ensemble", broken)
+    monkeypatch.setattr(Chunk, "sample", broken)
     monkeypatch.setattr(ladder, "RUNGS", ladder.RUNGS[:1])
     with pytest.warns(bs.NotConverged):
         found = bs.fit_many("chinchilla", {n: tables[n] for n in ("small-0", "small-1")}, seed=4, group="none")

@@ -1,11 +1,12 @@
 """Our R-hat, ESS and MCSE against arviz-stats, and against what they must be."""
 
+import jax
 import numpy as np
 import numpyro  # noqa: F401  before arviz
 import pytest
 from arviz_stats.base import array_stats
 
-from bayescale.posterior import convergence
+from bayescale.posterior import convergence, convergence_on_device
 
 
 def chains(rho, draws, seed=0, size=12, count=4):
@@ -58,3 +59,28 @@ def test_e_bfmi_of_independent_energies():
     """Independent energies change by twice their variance: E-BFMI 2, with sd about sqrt(8/n)."""
     energy = np.random.default_rng(0).standard_normal((4, 4000))
     assert np.all(np.abs(convergence.e_bfmi(energy) - 2) < 5 * np.sqrt(8 / 4000))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_draw_that_is_not_finite_is_seen(wrong):
+    x = chains(0.0, 100)
+    x[0, 2, 7] = wrong
+    with np.errstate(invalid="ignore"):
+        for name in ("r_hat", "ess_bulk", "ess_tail"):
+            found = getattr(convergence, name)(x)
+            assert np.isnan(found[0])
+            assert np.isfinite(found[1:]).all()
+
+
+@pytest.mark.parametrize("rho", [-0.8, 0.0, 0.5, 0.99])
+def test_accelerators_find_the_same(rho):
+    """The numbers that are computed where thousands of draws lie are those of the host."""
+    x = chains(rho, 400)
+    x[0, 2, 7] = np.nan
+    x[1] = 3.0
+    with jax.enable_x64(True):
+        found = jax.jit(convergence_on_device.diagnose)(x)
+    with np.errstate(invalid="ignore"):
+        wanted = convergence.diagnose(x)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-8)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import default_budgets, splits_budgets
-from bayescale.batch.ladder import CHAINS, DIVERGENT, DRAWS, ESS, MANY, Failure, Outcome, climb
+from bayescale.allocation import splits_budgets
+from bayescale.batch.certifying import DIVERGENT, ESS
+from bayescale.batch.ladder import CHAINS, DRAWS, MANY, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
 from bayescale.errors import BayescaleError, LawError, NotConverged, worst
-from bayescale.inference import examined, fit_info
+from bayescale.inference import examined, fit_info, runs_info
 from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.model import resolved_pool
@@ -197,7 +198,7 @@ def fit_many(
 
 def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str, report: Progress) -> Batch:
     """A part of the batch, sampled in this process."""
-    budgets = {t.name: given["flops"] or default_budgets(t.model.runs) for t in block}
+    budgets = {t.name: given["flops"] or t.budgets for t in block}
     sampling = _SAMPLING if given["examine"] else 1.0
     heard = part_of(report, 0, sampling)
     outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], heard)
@@ -247,10 +248,10 @@ def _prepared(
     held_out: Mapping[str, np.ndarray],
 ) -> tuple[list[Task], dict[str, str]]:
     """The tables that can be sampled, and why the others cannot; a fault of the law that no table escapes is raised."""
-    tasks, refused, faults = [], {}, []
+    tasks, refused, faults, designs = [], {}, [], {}
     for name, table in named.items():
         try:
-            tasks.append(prepare(name, table, law, seed, doctor_options, options, asked, held_out.get(name)))
+            tasks.append(prepare(name, table, law, seed, doctor_options, options, asked, held_out.get(name), designs))
         except BayescaleError as error:
             refused[name] = str(error)
             faults += [error] if isinstance(error, LawError) else []
@@ -341,9 +342,12 @@ def assemble(
     sampled = [t for t in tasks if t.name in outcomes]
     found = [outcomes[t.name] for t in sampled]
     variables = _variables(found)
-    infos = {}
+    infos, of_design = {}, {}
     for task, outcome in zip(sampled, found, strict=True):
-        infos[task.name] = _info_of(task, outcome, [*variables], seed=seed, prob=prob, budgets=budgets[task.name])
+        shared = (id(task.padded.structure), outcome.rung)  # tables of one design have one
+        if shared not in of_design:
+            of_design[shared] = _design_info(task, outcome, [*variables], seed=seed, prob=prob)
+        infos[task.name] = of_design[shared] | _own_info(task, outcome, budgets[task.name])
     names = [t.name for t in sampled]
     coords = {"dataset": names, "chain": np.arange(CHAINS), "draw": np.arange(DRAWS)}
     width = max((t.model.structure.coordinates.dimension for t in sampled), default=0)
@@ -392,43 +396,53 @@ def _variables(found: Sequence[Outcome]) -> dict[str, tuple[tuple[str, ...], np.
     """
     made: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     parts = [{**o.values, **effect_parts(o.task, o.flat)} for o in found]
-    for k, (outcome, part) in enumerate(zip(found, parts, strict=True)):
-        for name, v in part.items():
-            if name not in made:
-                dims = variable_dims(outcome.task.model, name)
-                dims = tuple(f"{POSITION}{d.removeprefix('level_')}" if d.startswith("level_") else d for d in dims)
-                shape = np.max([p[name].shape for p in parts if name in p], axis=0)
-                kind = np.float32 if name.startswith("u_") else np.float64
-                made[name] = (("dataset", "chain", "draw", *dims), np.full((len(found), *shape), np.nan, kind))
-            made[name][1][(k, *(slice(0, n) for n in v.shape))] = v
+    for name in dict.fromkeys(n for part in parts for n in part):
+        model = next(o.task.model for o, part in zip(found, parts, strict=True) if name in part)
+        dims = tuple(
+            f"{POSITION}{d.removeprefix('level_')}" if d.startswith("level_") else d for d in variable_dims(model, name)
+        )
+        kind = np.float32 if name.startswith("u_") else np.float64
+        own = {k: part[name] for k, part in enumerate(parts) if name in part}
+        shapes = {v.shape for v in own.values()}
+        if len(own) == len(found) and len(shapes) == 1:
+            values = np.stack([*own.values()], dtype=kind, casting="same_kind")
+        else:
+            values = np.full((len(found), *np.max([*shapes], axis=0)), np.nan, kind)
+            for k, v in own.items():
+                values[(k, *(slice(0, n) for n in v.shape))] = v
+        made[name] = (("dataset", "chain", "draw", *dims), values)
     return made
 
 
-def _info_of(
-    task: Task, outcome: Outcome, every: Sequence[str], *, seed: int, prob: float, budgets: Sequence[float]
-) -> dict[str, Any]:
-    """What the table's own fit says of itself."""
+def _design_info(task: Task, outcome: Outcome, every: Sequence[str], *, seed: int, prob: float) -> dict[str, Any]:
+    """What the fits of all tables of one design say of themselves."""
     model, runs = task.model, task.model.runs
-    settings = Settings(CHAINS, DRAWS, seed=seed)
-    info = fit_info(model, task.design, prob=prob, sampler=outcome.rung, settings=settings)
+    info = fit_info(model, task.design, prob=prob, sampler=outcome.rung, settings=Settings(CHAINS, DRAWS, seed=seed))
     info["settings"] |= {**BARS, "warmup": None}  # what is kept may come from several runs
     hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
     own = [*outcome.values, *(i.site for i in model.structure.intercepts)]
-    findings = (*task.design, *outcome.checks)
-    answers = all(f.status != "fail" or f.code == "extrapolation" for f in task.design)
     return info | {
-        "checks": [f.document() for f in outcome.checks],
-        "headline_source": "posterior" if answers and outcome.certified else "none",
-        "verdict": {"status": worst(findings), "lines": finding_lines(findings)},
-        "budgets": list(budgets) if splits_budgets(model.law) else [],
         "reported": [n for n in outcome.values if n not in hidden],
         "absent": [n for n in every if n not in own],
         "levels": {g.column: list(g.levels) for g in model.groupings}
         | {c: list(runs.labels(c)[1]) for c in sorted({p.over for p in model.law.parameters if p.over})},
         "axes": {d: list(labels) for d, labels in axis_labels(model).items() if not d.startswith("level_")},
         "coordinates": _coordinate_labels(task),
-        "fingerprint": task.fingerprint,
         "columns": [*runs.columns],
+    }
+
+
+def _own_info(task: Task, outcome: Outcome, budgets: Sequence[float]) -> dict[str, Any]:
+    """What the table's own fit says beside it."""
+    findings = (*task.design, *outcome.checks)
+    answers = all(f.status != "fail" or f.code == "extrapolation" for f in task.design)
+    return {
+        "runs": runs_info(task.model),
+        "checks": [f.document() for f in outcome.checks],
+        "headline_source": "posterior" if answers and outcome.certified else "none",
+        "verdict": {"status": worst(findings), "lines": finding_lines(findings)},
+        "budgets": list(budgets) if splits_budgets(task.model.law) else [],
+        "fingerprint": task.fingerprint,
     }
 
 

@@ -11,24 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.batch.certifying import certified, noise_is_large
+from bayescale.batch.chunks import Chunk, lanes_for
 from bayescale.batch.preparing import Task
-from bayescale.diagnostics import check_draws
 from bayescale.errors import Finding
-from bayescale.law import PooledLaw, call
-from bayescale.model import Model, available_cores, compiled
+from bayescale.model import available_cores
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
-from bayescale.sampling.ensemble import CHAINS, DRAWS, Plan, blank_state, ensemble_program
+from bayescale.sampling.ensemble import CHAINS, DRAWS, Plan
 
 logger = logging.getLogger("bayescale")
-
-#: A table is certified with this many effective draws of every number, in the bulk and in the tails.
-ESS = 400
-#: And with this share of divergent transitions: where a floor or a spread may be zero, single steps beyond the wall
-#: are rejected, as they should be. What is left of a bias is measured against quadrature in the benchmarks.
-DIVERGENT = 1e-3
-#: In single precision the noise on the log scale must not be smaller: the residuals have about 1e-7 of rounding.
-LEAST_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -71,9 +63,6 @@ RUNGS = (
     Rung("nuts", Settings(chains=4, draws=4000, warmup=2000, target_accept=0.99), work=50.0),
 )
 
-#: Tables that one call of a compiled program takes where it runs on an accelerator; on CPUs every thread takes one.
-LANES = 256
-
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -89,7 +78,7 @@ class Outcome:
     stats: Mapping[str, np.ndarray]
     checks: tuple[Finding, ...]
     gradients: int
-    seconds: float
+    seconds: float = 0.0
 
     @property
     def certified(self) -> bool:
@@ -160,46 +149,47 @@ def _run(
     """
     import jax
 
-    on_cpu = jax.default_backend() == "cpu"
-    lanes = 1 if on_cpu or isinstance(rung.plan, Settings) else LANES
     by_shape: dict[tuple, list[Task]] = {}
     for task in tasks:
-        by_shape.setdefault((task.shape, rung.plan_for(task)), []).append(task)
-    chunks = [same[k : k + lanes] for same in by_shape.values() for k in range(0, len(same), lanes)]
+        by_shape.setdefault((task.shape, len(budgets[task.name]), rung.plan_for(task)), []).append(task)
+    chunks = []
+    for same in by_shape.values():
+        lanes = 1 if isinstance(rung.plan, Settings) else lanes_for(same[0])
+        chunks += [(lanes, same[k : k + lanes]) for k in range(0, len(same), lanes)]
 
     devices = jax.local_devices()
 
-    def work(number: int, chunk: Sequence[Task]) -> list[Outcome | Failure]:
+    def work(number: int, lanes: int, chunk: Sequence[Task]) -> list[Outcome | Failure]:
         try:
             with jax.default_device(devices[number % len(devices)]):
-                return [*sampled(chunk)]
+                return [*sampled(lanes, chunk)]
         except Exception as error:  # whatever is wrong with one table must not cost the others
             logger.exception("%s: %s", rung.name, ", ".join(t.name for t in chunk))
             return [Failure(t, rung.name, f"not sampled by {rung.name}: {error}") for t in chunk]
 
-    def sampled(chunk: Sequence[Task]) -> list[Outcome]:
+    def sampled(lanes: int, tasks: Sequence[Task]) -> list[Outcome]:
         began = time.perf_counter()
-        plan = rung.plan_for(chunk[0])
+        plan, own = rung.plan_for(tasks[0]), [budgets[t.name] for t in tasks]
         if isinstance(plan, Settings):
-            return [_by_nuts(task, plan, budgets, rung.name) for task in chunk]
-        parts = []
+            return [_by_nuts(t, plan, b, rung.name) for t, b in zip(tasks, own, strict=True)]
+        chunk, parts = Chunk(tasks, lanes, precision), []
         for k in range(rung.repeats):
-            on = [_by_ensemble(chunk, plan, precision, lanes, salt + rung.lengths * k)]
+            on = [chunk.sample(plan, salt + rung.lengths * k)]
             for j in range(1, rung.lengths):
                 more = replace(plan, phases=(0, 0, 0, 0))
-                states = [found["state"] for found in on[-1]]
-                on.append(_by_ensemble(chunk, more, precision, lanes, salt + rung.lengths * k + j, states))
-            parts.append([_pooled(p, axis=1) for p in zip(*on, strict=True)])
-        drawn = [_pooled(p, axis=0) for p in zip(*parts, strict=True)]
-        seconds = (time.perf_counter() - began) / len(chunk)
-        return [_outcome(t, rung.name, d, budgets, seconds, precision) for t, d in zip(chunk, drawn, strict=True)]
+                on.append(chunk.sample(more, salt + rung.lengths * k + j, on[-1]["state"]))
+            parts.append(chunk.pooled(on, axis=1))
+        each = zip(tasks, chunk.fetched(chunk.pooled(parts, axis=0), own), strict=True)
+        made = [_outcome(t, rung.name, drawn, checks, precision) for t, (drawn, checks) in each]
+        seconds = (time.perf_counter() - began) / len(tasks)
+        return [replace(o, seconds=seconds) for o in made]
 
     # NUTS takes a thread a chain itself; an accelerator is kept busy by two chunks, one being checked on the host.
-    many = (workers or available_cores()) if on_cpu else 2 * len(devices)
+    many = (workers or available_cores()) if jax.default_backend() == "cpu" else 2 * len(devices)
     threads = 1 if isinstance(rung.plan, Settings) else many
     pool = ThreadPoolExecutor(threads)
     waiting: set[Future] = set()
-    queue = iter(enumerate(chunks))
+    queue = iter([(k, *c) for k, c in enumerate(chunks)])
     try:
         for _ in range(2 * threads):
             waiting.update(pool.submit(work, *c) for c in _next(queue))
@@ -212,56 +202,12 @@ def _run(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next(queue: Iterator[tuple[int, Sequence[Task]]]) -> list[tuple[int, Sequence[Task]]]:
+def _next(queue: Iterator[tuple[int, int, Sequence[Task]]]) -> list[tuple[int, int, Sequence[Task]]]:
     found = next(queue, None)
     return [] if found is None else [found]
 
 
-def _by_ensemble(
-    chunk: Sequence[Task],
-    plan: Plan,
-    precision: str,
-    lanes: int,
-    repeat: int = 0,
-    states: Sequence[Mapping[str, Any]] | None = None,
-) -> list[dict[str, Any]]:
-    """The ensemble's draws for tables of one shape; another `repeat` draws others, from `states` its chains go on."""
-    import jax
-
-    structure = chunk[0].padded.structure
-    program: Callable[..., Any] = ensemble_program(structure)
-    begin = states or [blank_state(structure, t.padded.data) for t in chunk]
-    arguments = [(t.padded.data, t.key + np.uint32(repeat), s) for t, s in zip(chunk, begin, strict=True)]
-    how = plan.numbers()  # one for all lanes: loops whose ends differed would run for all of them
-    with jax.enable_x64(precision == "float64"):
-        if lanes == 1:
-            (given,) = arguments
-        else:  # a chunk that is not full repeats its last table
-            filled = [*arguments, *(arguments[-1:] * (lanes - len(chunk)))]
-            program, given = jax.vmap(program, (0, None, 0, 0)), jax.tree.map(lambda *x: np.stack(x), *filled)
-        given = (given[0], how, *given[1:])
-        if precision == "float32":
-            given = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, given)
-        device = jax.config.jax_default_device  # a program is compiled for one
-        key = ("ensemble", lanes, precision, structure.key, device and device.id)
-        found = jax.tree.map(np.asarray, compiled(key, program, *given)(*given))
-    if lanes == 1:
-        return [found]
-    return [jax.tree.map(lambda x, k=k: x[k], found) for k in range(len(chunk))]
-
-
-def _pooled(parts: Sequence[Mapping[str, Any]], axis: int) -> dict[str, Any]:
-    """Several runs of an ensemble on one table: more chains (axis 0), or chains that went on (axis 1)."""
-    import jax
-
-    if len(parts) == 1:
-        return dict(parts[0])
-    drawn = [{k: v for k, v in p.items() if k not in ("state", "potentials")} for p in parts]
-    pooled = jax.tree.map(lambda *x: np.concatenate(x, axis) if np.ndim(x[0]) else np.sum(x), *drawn)
-    return {**pooled, "potentials": parts[0]["potentials"]}
-
-
-def _by_nuts(task: Task, settings: Settings, budgets: Mapping[str, Sequence[float]], rung: str) -> Outcome:
+def _by_nuts(task: Task, settings: Settings, budgets: Sequence[float], rung: str) -> Outcome:
     """NUTS, with smaller steps still where transitions diverge."""
     began = time.perf_counter()
     seed = int(task.key.view(np.uint64)[0] >> np.uint64(1))
@@ -272,75 +218,23 @@ def _by_nuts(task: Task, settings: Settings, budgets: Mapping[str, Sequence[floa
     out = evaluate_draws(task.padded, drawn.flat.reshape(-1, drawn.flat.shape[-1]))["values"]
     values = {n: v.reshape(*drawn.flat.shape[:2], *v.shape[1:]) for n, v in out.items()}
     found = {"flat": drawn.flat, "values": values, **drawn.stats, "gradients": drawn.gradients}
-    return _outcome(task, rung, found, budgets, time.perf_counter() - began, "float64")
+    made = _outcome(task, rung, found, certified(task.model, values, drawn.stats, budgets), "float64")
+    return replace(made, seconds=time.perf_counter() - began)
 
 
-def _outcome(
-    task: Task,
-    rung: str,
-    found: Mapping[str, Any],
-    budgets: Mapping[str, Sequence[float]],
-    seconds: float,
-    precision: str,
-) -> Outcome:
-    """The draws that are kept, and the certificate: the checks of a single fit on every number that is reported."""
-    stats = {n: found[n] for n in ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")}
-    named = _reported(task, {n: np.asarray(v, float) for n, v in found["values"].items()}, budgets[task.name])
-    checks = list(check_draws(named, stats, ess=ESS, divergent=DIVERGENT))
-    values = {n: np.asarray(_kept(v), float) for n, v in found["values"].items()}
-    if precision == "float32":
-        checks.append(_noise_is_large(values))
-    return Outcome(
-        task,
-        rung,
-        np.asarray(_kept(found["flat"]), float),
-        values,
-        {n: _kept(v) for n, v in stats.items()},
-        tuple(checks),
-        int(found["gradients"]),
-        seconds,
-    )
+def _outcome(task: Task, rung: str, found: Mapping[str, Any], checks: Sequence[Finding], precision: str) -> Outcome:
+    """The draws that are kept of all that were checked."""
+    values = {n: _kept(v) for n, v in found["values"].items()}
+    stats = {n: _kept(found[n]) for n in ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")}
+    more = (noise_is_large(values),) if precision == "float32" else ()
+    flat = np.asarray(_kept(found["flat"]), float)
+    return Outcome(task, rung, flat, values, stats, (*checks, *more), int(found["gradients"]))
 
 
 def _kept(x: np.ndarray) -> np.ndarray:
     """Draws thinned to `CHAINS` × `DRAWS`: chains that share a row lie one after the other, as halves of it."""
+    if x.shape[:2] == (CHAINS, DRAWS):
+        return x
     joined = x.reshape(CHAINS, -1, *x.shape[2:])
     step = max(1, joined.shape[1] // DRAWS)
     return joined[:, step - 1 :: step][:, :DRAWS]
-
-
-def _reported(task: Task, values: Mapping[str, np.ndarray], budgets: Sequence[float]) -> dict[str, np.ndarray]:
-    """Every number of a fit by name, (chain, draw): parameters, derived quantities, spreads, and optimal sizes."""
-    hidden = {i.ratio for i in task.model.structure.intercepts}
-    named = {}
-    for name, v in values.items():
-        if name not in hidden:
-            flat = v.reshape(*v.shape[:2], -1)
-            labels = [name] if flat.shape[-1] == 1 else [f"{name}[{k}]" for k in range(flat.shape[-1])]
-            named.update({label: flat[..., k] for k, label in enumerate(labels)})
-    optimum = task.model.law.optimum
-    if optimum is not None:
-        known = {k: float(v) for k, v in task.model.references.items() if np.ndim(v) == 0} | dict(values)
-        for level, own in by_level(task.model, known).items():
-            for C in budgets:
-                sizes = np.asarray(call(optimum, {**own, "C": C})[0], float)
-                named[f"N_opt of {level} at {C:.3g}" if level else f"N_opt at {C:.3g}"] = np.log(sizes)
-    return named
-
-
-def by_level(model: Model, values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The values of every level whose parameters differ, the rest beside them; all under no name where nothing does."""
-    law = model.law
-    if not isinstance(law, PooledLaw):
-        return {"": values}
-    differs = {n for n in values if f"level_{law.column}" in model.structure.coordinates.axes(n)}
-    _, levels = model.runs.labels(law.column)
-    return {level: {n: v[..., k] if n in differs else v for n, v in values.items()} for k, level in enumerate(levels)}
-
-
-def _noise_is_large(values: Mapping[str, np.ndarray]) -> Finding:
-    """Whether single precision resolves the residuals."""
-    smallest = min((float(np.median(v)) for n, v in values.items() if n.startswith("sigma")), default=float("inf"))
-    fine = smallest >= LEAST_NOISE
-    message = f"noise of {smallest:.2g}; single precision needs at least {LEAST_NOISE:g}"
-    return Finding("precision", "precision", "pass" if fine else "fail", smallest, LEAST_NOISE, message)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.diagnostics import doctor, require_answerable
+from bayescale.allocation import default_budgets
+from bayescale.diagnostics import doctor, require_answerable, settings_of
 from bayescale.errors import BayescaleError, Finding
 from bayescale.law import Law
-from bayescale.model import Model, build_model
+from bayescale.model import Model, build_model, with_responses
 from bayescale.reading import read_runs
 from bayescale.runs import Runs
 
@@ -26,7 +27,8 @@ LEVELS = tuple(int(b) for k in range(3, 20) for b in (2**k, 1.5 * 2**k))
 class Task:
     """One table to be sampled: its model as it is and as it is compiled, and what the doctor found.
 
-    `fingerprint` stands for all that its result depends on: the key, what is asked of it, the version.
+    `fingerprint` stands for all that its result depends on: the key, what is asked of it, the version. `budgets` are
+    shown where none are asked for.
     """
 
     name: str
@@ -35,12 +37,24 @@ class Task:
     key: np.ndarray
     design: tuple[Finding, ...]
     fingerprint: str
+    budgets: tuple[float, ...]
 
     @property
     def shape(self) -> tuple:
         """What the compiled program depends on: tables of the same shape share it."""
         rows = len(next(iter(self.padded.data["responses"].values()))["y"])
         return (self.padded.structure.key, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What tables share that differ in their responses alone: what the doctor found, the model, what the key is of."""
+
+    findings: tuple[Finding, ...]
+    model: Model
+    padded: Model
+    digest: Any
+    budgets: tuple[float, ...]
 
 
 def prepare(
@@ -52,22 +66,53 @@ def prepare(
     options: Mapping[str, Any],
     asked: Sequence[Any] = (),
     held: np.ndarray | None = None,
+    designs: dict[bytes, Design] | None = None,
 ) -> Task:
     """Read, examine and bind one table; raises `BayescaleError` for what makes it unfit.
 
-    `asked` is what else its result will depend on; the responses of rows `held` out are not looked at.
+    `asked` is what else its result will depend on; the responses of rows `held` out are not looked at. `designs` keeps
+    what tables of one law, seed and options have in common: simulated tables of one design are examined once.
 
     What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
     """
     runs = table if isinstance(table, Runs) else read_runs(table)
-    kept = runs if held is None else runs.take(~np.asarray(held, bool))
-    diagnosis = doctor(kept, law, noise=options["noise"], **doctor_options)
-    require_answerable(diagnosis, kept, propose=False)  # a search a table would outlast the batch
-    model = build_model(law, runs, held=held, **options)
-    padded = _with_padded_levels(model)
-    key = _key(seed, padded)
+    known = None if designs is None else _design_key(runs, law, held)
+    design = None if designs is None or known is None else designs.get(known)
+    if design is None:
+        kept = runs if held is None else runs.take(~np.asarray(held, bool))
+        diagnosis = doctor(kept, law, noise=options["noise"], **doctor_options)
+        require_answerable(diagnosis, kept, propose=False)  # a search a table would outlast the batch
+        model = build_model(law, runs, held=held, **options)
+        padded = _with_padded_levels(model)
+        design = Design(diagnosis.findings, model, padded, _digest(seed, padded), default_budgets(runs))
+        if designs is not None and known is not None and not model.structure.observing.serial:
+            designs[known] = design
+    else:
+        model = with_responses(design.model, runs, held)
+        padded = replace(
+            design.padded, runs=model.runs, data={**design.padded.data, "responses": model.data["responses"]}
+        )
+    key = _key(design.digest, padded)
     about = f"{key.tolist()} {list(asked)} {_version()}"
-    return Task(name, model, padded, key, diagnosis.findings, hashlib.sha256(about.encode()).hexdigest()[:16])
+    fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
+    return Task(name, model, padded, key, design.findings, fingerprint, design.budgets)
+
+
+def _design_key(runs: Runs, law: Law, held: np.ndarray | None) -> bytes | None:
+    """A hash of all of a table but its responses; None where the doctor looks at those too, which it does at sweeps."""
+    if settings_of(runs, law):
+        return None
+    responses = {r.source for r in law.responses}
+    about = f"{runs.loss_unit} {runs.convention} {sorted(runs.column_map.items())}"
+    digest = hashlib.sha256(about.encode())
+    for column in runs.columns:
+        digest.update(f"\0{column}\0".encode())
+        if column not in responses:
+            values = runs.array(column)
+            digest.update(values.tobytes() if values.dtype.kind in "fiub" else repr(values.tolist()).encode())
+    if held is not None:
+        digest.update(np.asarray(held, bool).tobytes() + repr(runs.rows).encode())
+    return digest.digest()
 
 
 @cache
@@ -88,15 +133,26 @@ def _with_padded_levels(model: Model) -> Model:
     return replace(model, structure=structure, data={**model.data, "effects": effects})
 
 
-def _key(seed: int, model: Model) -> np.ndarray:
-    """Two 32-bit numbers from the seed and the table's own numbers: neither its name nor its neighbours matter."""
+def _digest(seed: int, model: Model) -> Any:
+    """The seed, the model and its design, hashed so far."""
     groups, priors = [g.column for g in model.groupings], [repr(s.parameter) for s in model.structure.coordinates.slots]
     about = f"{seed} {model.law.digest()} {model.noise} {groups} {priors} {model.options}"
     digest = hashlib.sha256(about.encode())
-    for path, values in _leaves(model.data):
+    _update(digest, {k: v for k, v in model.data.items() if k != "responses"})
+    return digest
+
+
+def _key(digest: Any, model: Model) -> np.ndarray:
+    """Two 32-bit numbers from the seed and the table's own numbers: neither its name nor its neighbours matter."""
+    digest = digest.copy()
+    _update(digest, {"responses": model.data["responses"]})
+    return np.frombuffer(digest.digest()[:8], np.uint32).copy()
+
+
+def _update(digest: Any, tree: Mapping[str, Any]) -> None:
+    for path, values in _leaves(tree):
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(values).tobytes())
-    return np.frombuffer(digest.digest()[:8], np.uint32).copy()
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, np.ndarray]]:

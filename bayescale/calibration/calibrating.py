@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.allocation import largest_compute
-from bayescale.batch.ladder import MANY, by_level, climb
-from bayescale.batch.preparing import prepare
+from bayescale.batch.certifying import by_level
+from bayescale.batch.ladder import MANY, climb
+from bayescale.batch.preparing import Design, prepare
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
 from bayescale.errors import Finding, LawError, worst
@@ -178,7 +179,8 @@ def calibrate(
     positions = {name: k for k, name in enumerate(tables)}
     rng = np.random.default_rng([seed, 4])
     with progress_bar(progress, f"calibrating {law.spec}", steady=len(tables) >= MANY) as report:
-        tasks = [prepare(name, table, law, seed, {}, options) for name, table in tables.items()]
+        designs: dict[bytes, Design] = {}
+        tasks = [prepare(name, table, law, seed, {}, options, designs=designs) for name, table in tables.items()]
         for outcome in climb(
             tasks,
             budgets={name: (budget,) for name in tables},

@@ -1,10 +1,10 @@
 """Doctor before sampling, checks after it."""
 
-from bayescale.diagnostics.after import check, check_draws, divergences
+from bayescale.diagnostics.after import check, check_draws, divergences, judge_convergence
 from bayescale.diagnostics.before import Diagnosis, ProposedRun, doctor, laws_along, proposal, require_answerable
 from bayescale.diagnostics.jacobian import exponents_of
 from bayescale.diagnostics.ladders import Ladder, ladders_of
-from bayescale.diagnostics.sweeps import best_runs
+from bayescale.diagnostics.sweeps import best_runs, settings_of
 
 __all__ = [
     "Diagnosis",
@@ -16,8 +16,10 @@ __all__ = [
     "divergences",
     "doctor",
     "exponents_of",
+    "judge_convergence",
     "ladders_of",
     "laws_along",
     "proposal",
     "require_answerable",
+    "settings_of",
 ]

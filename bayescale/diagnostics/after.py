@@ -60,13 +60,31 @@ def check_draws(named, stats, *, ess: float = ESS, divergent: float = 0.0) -> tu
     if draws.shape[-1] * draws.shape[-2] < 8:
         return ()
     with np.errstate(invalid="ignore", over="ignore"):  # a draw that is not finite fails the check, without a warning
-        r_hat, bulk, tail = convergence.diagnose(draws)
+        numbers = convergence.diagnose(draws)
+    diverging, energy = np.asarray(stats["diverging"]), np.asarray(stats["energy"])
+    counted = (int(diverging.sum()), diverging.size)
+    return judge_convergence(names, numbers, counted, convergence.e_bfmi(energy), ess=ess, divergent=divergent)
+
+
+def judge_convergence(
+    names: Sequence[str],
+    numbers: Sequence[np.ndarray],
+    diverged: tuple[int, int],
+    e_bfmi: np.ndarray,
+    *,
+    ess: float = ESS,
+    divergent: float = 0.0,
+) -> tuple[Finding, ...]:
+    """The findings from what `convergence.diagnose` says of every name, how many transitions of all diverged, and the
+    chains' E-BFMI.
+    """
+    r_hat, bulk, tail = numbers
     return (
         _extreme("r-hat", "R-hat", names, r_hat, R_HAT, above=True, digits=".4f"),
         _extreme("ess-bulk", "bulk ESS", names, bulk, ess, above=False, digits=".0f"),
         _extreme("ess-tail", "tail ESS", names, tail, ess, above=False, digits=".0f"),
-        divergences(np.asarray(stats["diverging"]), divergent),
-        _energy(np.asarray(stats["energy"])),
+        divergences(*diverged, divergent),
+        _energy(float(np.min(e_bfmi))),
     )
 
 
@@ -84,9 +102,8 @@ def _extreme(
     return Finding(code, name, "fail" if failed else "pass", None if np.isnan(value) else value, threshold, message)
 
 
-def divergences(diverging: np.ndarray, share: float = 0.0) -> Finding:
-    """The finding for a sampler's marks of divergent transitions, of which at most a share may diverge."""
-    count, total = int(diverging.sum()), diverging.size
+def divergences(count: int, total: int, share: float = 0.0) -> Finding:
+    """The finding for transitions that diverged, of which at most a share may."""
     allowed = int(share * total)
     message = f"{count} of {total} transitions diverged" + (f"; at most {allowed} may" if share else "")
     if count > allowed:
@@ -94,8 +111,7 @@ def divergences(diverging: np.ndarray, share: float = 0.0) -> Finding:
     return Finding("divergences", "divergences", "fail" if count > allowed else "pass", count, allowed, message)
 
 
-def _energy(energy: np.ndarray) -> Finding:
-    value = float(np.min(convergence.e_bfmi(energy)))
+def _energy(value: float) -> Finding:
     failed = not value >= E_BFMI
     message = f"smallest E-BFMI {value:.2f}; at least {E_BFMI:g} is needed"
     return Finding("e-bfmi", "E-BFMI", "fail" if failed else "pass", value, E_BFMI, message)

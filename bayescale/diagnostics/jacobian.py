@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,23 @@ class Sensitivity:
         """The share of the prior sd of a quantity that (some) rows leave, at typical noise; median over draws."""
         J = self.jacobian if rows is None else self.jacobian[:, rows]
         g = self.gradients[name]
-        precision = np.eye(J.shape[2]) + np.einsum("drk,drl->dkl", J, J) / self.noise**2
-        after = np.einsum("dk,dk->d", g, np.linalg.solve(precision, g[..., None])[..., 0])
-        return float(np.median(np.sqrt(after / np.einsum("dk,dk->d", g, g))))
+        precision = np.eye(J.shape[2]) + (self._squared if rows is None else _squared(J)) / self.noise**2
+        after = (g * np.linalg.solve(precision, g[..., None])[..., 0]).sum(axis=1)
+        return float(np.median(np.sqrt(after / (g * g).sum(axis=1))))
 
     def singular_values(self) -> np.ndarray:
         """Singular values in units of the noise, median over draws: below 1 the prior knows more than the design."""
-        return np.median(np.linalg.svd(self.jacobian, compute_uv=False), axis=0) / self.noise
+        squares = np.linalg.eigvalsh(self._squared)[:, ::-1]  # a table has far more rows than coordinates
+        return np.median(np.sqrt(np.maximum(squares, 0.0)), axis=0) / self.noise
+
+    @cached_property
+    def _squared(self) -> np.ndarray:
+        return _squared(self.jacobian)
+
+
+def _squared(J: np.ndarray) -> np.ndarray:
+    """The transpose of every draw's Jacobian times itself, (draws, coordinates, coordinates)."""
+    return J.transpose(0, 2, 1) @ J
 
 
 def sensitivity(model: Model, z: np.ndarray | None = None) -> Sensitivity | None:

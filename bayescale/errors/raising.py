@@ -150,7 +150,7 @@ class Finding:
 
     def document(self) -> dict:
         """All of it for a file: numbers that are not finite are None."""
-        document = asdict(self)
+        document = dict(self.__dict__)
         for key in ("value", "threshold"):
             x = document[key]
             document[key] = None if x is None or not math.isfinite(x) else float(x)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bayescale.errors import LawError
@@ -247,6 +248,10 @@ class Law:
 
     def digest(self) -> str:
         """A short hash of the declaration: it changes when inputs, parameters, priors or the equation change."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         text = json.dumps(
             [
                 self.spec,

@@ -1,6 +1,6 @@
 """Law + noise + runs → one NumPyro model: coordinates, groups, density, simulation."""
 
-from bayescale.model.build import Model, build_model, make_references, observed_rows, unit_factor
+from bayescale.model.build import Model, build_model, make_references, observed_rows, unit_factor, with_responses
 from bayescale.model.coordinates import Coordinates, formulas_of, make_coordinates
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
@@ -40,5 +40,6 @@ __all__ = [
     "same_partition",
     "unit_factor",
     "user_cache_folder",
+    "with_responses",
     "with_vector_logs",
 ]

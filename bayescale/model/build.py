@@ -172,6 +172,18 @@ def build_model(
     return Model(law, runs, noise, structure, refs, data, groupings, options, (*notes, *pooling_notes(law, runs)))
 
 
+def with_responses(model: Model, runs: Runs, held: np.ndarray | None = None) -> Model:
+    """The same model of a table that differs from its own in the responses alone: inputs, groups, errors are the same.
+
+    Raises `RunsError` as `build_model` does.
+    """
+    held = np.zeros(len(runs), bool) if held is None else np.asarray(held, bool)
+    law, seen = model.law, model.structure.observing
+    count = len(next(iter(model.data["responses"].values()))["y"])
+    responses = {r.name: _response_data(r, law, runs, count, seen, held) for r in law.responses}
+    return replace(model, runs=runs.using(model.data["levels"]), data={**model.data, "responses": responses})
+
+
 def unit_factor(law: Law, runs: Runs) -> float:
     """What a prior in the law's unit of loss is multiplied by to be in the table's unit; 1 for other responses."""
     unit = law.responses[0].unit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,12 @@ class Slot:
     @property
     def size(self) -> int:
         """How many entries of z it takes; a pooled coordinate also takes its mean and its spread."""
-        count = int(np.prod(self.shape, dtype=int))
+        count = prod(self.shape)
         if self.parameter.pooled is None:
             return count
         if isinstance(self.parameter.pooled, Spread):  # the centre takes the place of one deviation
             return count + (self.spread is None)
-        return count + 2 * int(np.prod(self.shape[1:], dtype=int))
+        return count + 2 * prod(self.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)

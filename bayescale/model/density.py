@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class Structure:
         """The length of the flat vector."""
         return sum(self.sizes)
 
-    @property
+    @cached_property
     def key(self) -> tuple:
         """What a compiled program depends on besides the shapes of its arguments."""
         c = self.coordinates

@@ -17,14 +17,15 @@ def r_hat(x: np.ndarray) -> np.ndarray:
     """Rank-normalised split R-hat: the larger of that of the bulk and that of the folded draws."""
     halves = _split(x)
     folded = np.abs(halves - np.median(halves, axis=(-2, -1), keepdims=True))
-    return np.maximum(
+    found = np.maximum(
         _potential_scale_reduction(_normal_scores(halves)), _potential_scale_reduction(_normal_scores(folded))
     )
+    return _where_finite(x, found)
 
 
 def ess_bulk(x: np.ndarray) -> np.ndarray:
     """Effective number of draws for the middle of a distribution."""
-    return _effective(_normal_scores(_split(x)))
+    return _where_finite(x, _effective(_normal_scores(_split(x))))
 
 
 def ess_tail(x: np.ndarray) -> np.ndarray:
@@ -32,7 +33,7 @@ def ess_tail(x: np.ndarray) -> np.ndarray:
     sizes = []
     for q in np.quantile(x, TAILS, axis=(-2, -1)):
         sizes.append(_effective(_split((x <= q[..., None, None]).astype(float))))
-    return np.minimum(*sizes)
+    return _where_finite(x, np.minimum(*sizes))
 
 
 def diagnose(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ def diagnose(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scores = _normal_scores(halves)
     folded = np.abs(halves - np.median(halves, axis=(-2, -1), keepdims=True))
     shrinkage = np.maximum(_potential_scale_reduction(scores), _potential_scale_reduction(_normal_scores(folded)))
-    return shrinkage, _effective(scores), ess_tail(x)
+    return _where_finite(x, shrinkage), _where_finite(x, _effective(scores)), ess_tail(x)
 
 
 def ess_mean(x: np.ndarray) -> np.ndarray:
@@ -74,6 +75,11 @@ def e_bfmi(energy: np.ndarray) -> np.ndarray:
     """Energy Bayesian fraction of missing information of every chain, from energies `(..., chain, draw)`."""
     change = np.mean(np.diff(energy, axis=-1) ** 2, axis=-1)
     return change / np.var(energy, axis=-1)
+
+
+def _where_finite(x: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """What was found of quantities all of whose draws are finite; of others, whose ranks tell nothing, not-a-number."""
+    return np.where(np.isfinite(x).all(axis=(-2, -1)), found, np.nan)
 
 
 def _split(x: np.ndarray) -> np.ndarray:

@@ -216,6 +216,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first table")
     parser.add_argument("--cell", nargs="*", default=[*cells.CELLS])
     parser.add_argument("--noise", default="normal")
+    parser.add_argument("--precision", default="float64", help="of the batch; references are double")
     parser.add_argument("--nuts", type=int, default=0, help="tables of a cell that NUTS is run on as well")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no block begins after this")
     parser.add_argument("--out", type=Path, help="by default results/batch_accuracy.json, or …_student_t.json")
@@ -249,7 +250,14 @@ def block(cell: str, first: int, count: int, given: argparse.Namespace) -> dict:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bs.NotConverged)
-        batch = bs.fit_many("chinchilla", tables, noise=given.noise, group=cells.group(cell), flops=[BUDGET])
+        batch = bs.fit_many(
+            "chinchilla",
+            tables,
+            noise=given.noise,
+            group=cells.group(cell),
+            flops=[BUDGET],
+            precision=given.precision,
+        )
     made = {"cell": cell, "first": first, "tables": count, "seconds": time.perf_counter() - began}
     made |= {"rungs": {str(r): int(n) for r, n in batch.status["rung"].value_counts().items()}}
     found, nuts = [], []

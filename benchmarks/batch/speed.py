@@ -12,6 +12,10 @@ compared is the time for 400 effective draws of the worst quantity, the median o
     python benchmarks/batch/speed.py [--counts 10 100 1000] [--cell 240 …] [--precision float64] [--peers 60]
     python benchmarks/batch/speed.py --cell 12 24 60 500 1000 2000 --counts 100 --add   # beside what is there
     python benchmarks/batch/speed.py --draw                                             # the figure alone
+    python benchmarks/batch/speed.py --counts 8000 --one-design --engine --peers 2048 --ways vmap --out gpu.json
+
+On a GPU (`jax.devices()` decides), `--engine` also times one full chunk of lanes from arrays to certificates without
+fetching the draws, and its compilation.
 """
 
 from __future__ import annotations
@@ -27,6 +31,10 @@ from pathlib import Path
 import numpy as np
 
 import bayescale as bs
+from bayescale.batch import chunks, ladder
+from bayescale.batch.certifying import certified_together
+from bayescale.batch.preparing import prepare
+from bayescale.laws import find_law
 from bayescale.model import build_model, double_precision
 from bayescale.model.programs import load_numpyro
 from bayescale.posterior import convergence
@@ -36,11 +44,12 @@ import record
 from batch import cells
 
 WARMUP, DRAWS = 500, 500
+WAYS = ("mapped", "vmap", "loop", "bootstrap")
 
 
-def many(cell: str, count: int, first: int, precision: str) -> dict:
+def many(cell: str, count: int, first: int, precision: str, one_design: bool) -> dict:
     """fit_many on new tables; a small batch before it has compiled what the first rungs need."""
-    tables = {str(s): cells.table(cell, first + s) for s in range(count)}
+    tables = cells.tables(cell, count, first, one_design)
     began, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bs.NotConverged)
@@ -49,6 +58,8 @@ def many(cell: str, count: int, first: int, precision: str) -> dict:
     status = batch.status
     return {
         "tables": count,
+        "one_design": one_design,
+        "tables_a_second": count / seconds,
         "ms_a_table": 1e3 * seconds / count,
         "cpu_ms_a_table": 1e3 * cpu / count,
         "certified": len(batch.certified) / count,
@@ -58,6 +69,38 @@ def many(cell: str, count: int, first: int, precision: str) -> dict:
         "ms_for_400": 1e3 * seconds / count * 400 / float(status["ess_bulk"].median()),
         "gradients_a_table": float(status["gradients"].mean()),
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def engine(cell: str, precision: str) -> dict:
+    """One full chunk of an accelerator's lanes: draws and certificates where they lie, from arrays already there."""
+    import jax
+
+    law, designs = find_law("chinchilla"), {}
+    options = dict(noise="student_t", group=cells.group(cell), fix=None, tie=(), priors={}, references=None)
+    tables = cells.tables(cell, 512, 800_000, one_design=True)
+    tasks = [prepare(n, t, law, 0, {}, options, designs=designs) for n, t in tables.items()]
+    lanes, plan = chunks.lanes_for(tasks[0]), ladder.RUNGS[0].plan_for(tasks[0])
+    chunk = chunks.Chunk([tasks[k % len(tasks)] for k in range(lanes)], lanes, precision)
+    budgets, models = [(1e22, 1e23)] * lanes, [t.model for t in chunk.tasks]
+    seconds, judged = [], []
+    for k in range(4):
+        began = time.perf_counter()
+        found = jax.block_until_ready(chunk.sample(plan, k))
+        seconds.append(time.perf_counter() - began)
+        told = certified_together(models, found, chunk.data["references"], budgets)
+        judged.append(time.perf_counter() - began - seconds[-1])
+    return {
+        "lanes": lanes,
+        "precision": precision,
+        "compile_s": seconds[0] - min(seconds),
+        "certificates_compile_s": judged[0] - min(judged),
+        "sampled_s": min(seconds),
+        "certified_s": min(judged),
+        "tables_a_second": lanes / (min(seconds) + min(judged)),
+        "tables_a_second_sampled": lanes / min(seconds),
+        "passed_at_once": float(np.mean([all(f.status == "pass" for f in c) for c in told])),
+        "gradients_a_table": float(np.asarray(found["gradients"]).mean()),
     }
 
 
@@ -87,7 +130,7 @@ def nuts_program(structure):
     return run
 
 
-def peers(cell: str, count: int, first: int) -> dict:
+def peers(cell: str, count: int, first: int, chosen: list[str]) -> dict:
     """The other ways, on the same tables."""
     load_numpyro()
     import jax
@@ -102,17 +145,21 @@ def peers(cell: str, count: int, first: int) -> dict:
         run = nuts_program(structure)
         ways = {"nuts, mapped": lambda d, k: jax.lax.map(lambda a: run(*a), (d, k)), "nuts, vmap": jax.vmap(run)}
         for name, way in ways.items():
+            if name.partition(", ")[2] not in chosen:
+                continue
             began = time.perf_counter()
             program = jax.jit(way).lower(data, keys).compile()
             compiled_in, began, cpu = time.perf_counter() - began, time.perf_counter(), time.process_time()
             flat = np.asarray(program(data, keys))
             found[name] = _entry(time.perf_counter() - began, flat, compiled_in)
             found[name]["cpu_ms_a_table"] = 1e3 * (time.process_time() - cpu) / count
-    found["MCMC.run in a loop"] = _looped(models[:5])
-    began = time.perf_counter()
-    for table in tables[:3]:
-        bs.least_squares("chinchilla", table, bootstrap=100)
-    found["Huber, bootstrap 1,000"] = {"ms_a_table": 10 * 1e3 * (time.perf_counter() - began) / 3}
+    if "loop" in chosen:
+        found["MCMC.run in a loop"] = _looped(models[:5])
+    if "bootstrap" in chosen:
+        began = time.perf_counter()
+        for table in tables[:3]:
+            bs.least_squares("chinchilla", table, bootstrap=100)
+        found["Huber, bootstrap 1,000"] = {"ms_a_table": 10 * 1e3 * (time.perf_counter() - began) / 3}
     return found
 
 
@@ -151,17 +198,22 @@ def main() -> None:
     parser.add_argument("--cell", nargs="*", default=["240"])
     parser.add_argument("--precision", default="float64")
     parser.add_argument("--peers", type=int, default=0, help="tables that the other ways are timed on")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS), help="which other ways")
+    parser.add_argument("--one-design", action="store_true", help="all tables of a batch have the same runs")
+    parser.add_argument("--engine", action="store_true", help="time a chunk of an accelerator's lanes alone too")
+    parser.add_argument("--lanes", type=int, default=chunks.LANES, help="tables that an accelerator takes at once")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "batch_speed.json")
     parser.add_argument("--add", action="store_true", help="keep the cells that the result has already")
     parser.add_argument("--draw", action="store_true", help="draw the figure of the result that is there")
     given = parser.parse_args()
+    chunks.LANES = given.lanes
     if given.draw:
         draw(json.loads(given.out.read_text()), given.out.with_suffix(".png"))
         return
     import jax
 
     document = {
-        "circumstances": record.circumstances() | {"device": str(jax.devices()[0])},
+        "circumstances": record.circumstances() | {"device": jax.devices()[0].device_kind},
         "precision": given.precision,
         "cells": {},
     }
@@ -169,19 +221,25 @@ def main() -> None:
         document["cells"] = json.loads(given.out.read_text())["cells"]
     for cell in given.cell:
         began = time.perf_counter()
-        many(cell, 4, 900_000, given.precision)
+        if given.counts:
+            many(cell, 4, 900_000, given.precision, one_design=False)
         document["cells"][cell] = {
             "circumstances": record.circumstances(),
             "compile_and_4_s": time.perf_counter() - began,
             "fit_many": [],
         }
         for k, count in enumerate(given.counts):
-            document["cells"][cell]["fit_many"].append(many(cell, count, 10_000 * (k + 1), given.precision))
+            made = many(cell, count, 10_000 * (k + 1), given.precision, given.one_design)
+            document["cells"][cell]["fit_many"].append(made)
+        if given.engine:
+            document["cells"][cell]["engine"] = engine(cell, given.precision)
+            record.table([*document["cells"][cell]["engine"]], [[*document["cells"][cell]["engine"].values()]])
         if given.peers:
-            document["cells"][cell]["peers"] = peers(cell, given.peers, 10_000)
+            document["cells"][cell]["peers"] = peers(cell, given.peers, 10_000, given.ways)
         _print(cell, document["cells"][cell])
         record.write(given.out, document)
-    draw(document, given.out.with_suffix(".png"))
+    if jax.default_backend() == "cpu":
+        draw(document, given.out.with_suffix(".png"))
 
 
 def draw(document: dict, path: Path) -> None:

@@ -1,0 +1,129 @@
+"""The certificate of a table: what is checked, on the host for one table, on an accelerator for thousands at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bayescale.diagnostics import check_draws, judge_convergence
+from bayescale.errors import Finding
+from bayescale.law import PooledLaw, call
+from bayescale.model import Model, Structure, compiled
+from bayescale.posterior.convergence_on_device import diagnose
+
+#: A table is certified with this many effective draws of every number, in the bulk and in the tails.
+ESS = 400
+#: And with this share of divergent transitions: where a floor or a spread may be zero, single steps beyond the wall
+#: are rejected, as they should be. What is left of a bias is measured against quadrature in the benchmarks.
+DIVERGENT = 1e-3
+#: In single precision the noise on the log scale must not be smaller: the residuals have about 1e-7 of rounding.
+LEAST_NOISE = 1e-3
+
+
+def certified(
+    model: Model, values: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], budgets: Sequence[float]
+) -> tuple[Finding, ...]:
+    """The checks of a single fit on every number that is reported, from draws (chain, draw, …) of one table."""
+    exact = {n: np.asarray(v, float) for n, v in values.items()}
+    told = dict(zip(_names(model, values, budgets), _reported(model, exact, model.references, budgets), strict=True))
+    return check_draws(told, stats, ess=ESS, divergent=DIVERGENT)
+
+
+def certified_together(
+    models: Sequence[Model], found: Mapping[str, Any], references: Mapping[str, Any], budgets: Sequence[Sequence[float]]
+) -> list[tuple[Finding, ...]]:
+    """The same for tables of one structure, from what an ensemble drew, where it lies: only the numbers are fetched.
+
+    `found` and `references` have a leading axis of lanes, of which the first are these tables.
+    """
+    import jax
+
+    values = found["values"]
+    one = {n: np.empty(v.shape[1:]) for n, v in values.items()}  # only shapes are looked at
+    lanes = len(found["energy"])
+    costs = np.stack([np.asarray(b, float) for b in [*budgets, *[budgets[-1]] * (lanes - len(budgets))]])
+    with jax.enable_x64(True):
+        given = (values, references, costs, found["energy"], found["diverging"])
+        device = jax.config.jax_default_device
+        key = ("certificate", models[0].structure.key, device and device.id)
+        program = compiled(key, jax.vmap(_numbers_program(models[0])), *given)
+        r_hat, bulk, tail, constant, diverged, e_bfmi = map(np.asarray, program(*given))
+    total = int(np.prod(found["diverging"].shape[1:]))
+    made = []
+    for k, (model, own) in enumerate(zip(models, budgets, strict=True)):
+        moves = np.flatnonzero(~constant[k])  # what is fixed has nothing to converge
+        names = _names(model, one, own)
+        numbers = [x[k, moves] for x in (r_hat, bulk, tail)]
+        told = [names[j] for j in moves]
+        counted = (int(diverged[k]), total)
+        made.append(judge_convergence(told, numbers, counted, e_bfmi[k], ess=ESS, divergent=DIVERGENT))
+    return made
+
+
+def noise_is_large(values: Mapping[str, np.ndarray]) -> Finding:
+    """Whether single precision resolves the residuals."""
+    smallest = min((float(np.median(v)) for n, v in values.items() if n.startswith("sigma")), default=float("inf"))
+    fine = smallest >= LEAST_NOISE
+    message = f"noise of {smallest:.2g}; single precision needs at least {LEAST_NOISE:g}"
+    return Finding("precision", "precision", "pass" if fine else "fail", smallest, LEAST_NOISE, message)
+
+
+def by_level(model: Model, values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The values of every level whose parameters differ, the rest beside them; all under no name where nothing does."""
+    law = model.law
+    if not isinstance(law, PooledLaw):
+        return {"": values}
+    differs = {n for n in values if f"level_{law.column}" in model.structure.coordinates.axes(n)}
+    _, levels = model.runs.labels(law.column)
+    return {level: {n: v[..., k] if n in differs else v for n, v in values.items()} for k, level in enumerate(levels)}
+
+
+def _shown(structure: Structure, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The numbers that are reported; spreads are, not their ratios to the noise."""
+    hidden = {i.ratio for i in structure.intercepts}
+    return ((n, v) for n, v in values.items() if n not in hidden)
+
+
+def _names(model: Model, values: Mapping[str, Any], budgets: Sequence[float]) -> list[str]:
+    """What every number of `_reported` is called."""
+    names: list[str] = []
+    for name, v in _shown(model.structure, values):
+        count = int(np.prod(v.shape[2:]))
+        names += [name] if count == 1 else [f"{name}[{k}]" for k in range(count)]
+    if model.law.optimum is not None:
+        for level in by_level(model, {}):
+            names += [f"N_opt of {level} at {C:.3g}" if level else f"N_opt at {C:.3g}" for C in budgets]
+    return names
+
+
+def _reported(
+    model: Model, values: Mapping[str, Any], references: Mapping[str, Any], budgets: Sequence[float] | Any, xp: Any = np
+) -> list[Any]:
+    """Every number of a fit, (chain, draw): parameters, derived quantities, spreads, and logs of optimal sizes."""
+    numbers = []
+    for _, v in _shown(model.structure, values):
+        flat = v.reshape(*v.shape[:2], -1)
+        numbers += [flat[..., k] for k in range(flat.shape[-1])]
+    if model.law.optimum is not None:
+        known = {k: v for k, v in references.items() if np.ndim(v) == 0} | dict(values)
+        for own in by_level(model, known).values():
+            numbers += [xp.log(xp.asarray(call(model.law.optimum, {**own, "C": C})[0])) for C in budgets]
+    return numbers
+
+
+def _numbers_program(model: Model) -> Callable[..., tuple[Any, ...]]:
+    """The function of one table's draws: R-hat, bulk and tail sizes, which never move, divergences, E-BFMI."""
+
+    def run(values, references, budgets, energy, diverging):
+        import jax.numpy as jnp
+
+        exact = {n: v.astype(np.float64) for n, v in values.items()}
+        x = jnp.stack(_reported(model, exact, references, budgets, jnp))
+        energy = energy.astype(np.float64)
+        e_bfmi = jnp.mean(jnp.diff(energy, axis=-1) ** 2, axis=-1) / jnp.var(energy, axis=-1)
+        constant = x.max(axis=(-2, -1)) == x.min(axis=(-2, -1))
+        return *diagnose(x), constant, diverging.sum(), e_bfmi
+
+    return run
