@@ -139,7 +139,7 @@ def fit(
     budgets = tuple(float(f) for f in flops) or default_budgets(runs)
     diagnosis = doctor(runs, law, flops=flops, fix=fix, tie=tie, noise=noise)
     if not (prior_only_ok and all(f.code == "rows" for f in diagnosis.refusals)):
-        require_answerable(diagnosis, runs)
+        require_answerable(diagnosis.findings, runs, diagnosis.next_runs)
     model = build_model(
         law,
         runs,

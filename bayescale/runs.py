@@ -266,7 +266,7 @@ def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     values = np.asarray(values, float)
     order = np.argsort(values, kind="stable")
     ranked = values[order]
-    gaps = np.diff(ranked) > LEVEL_TOLERANCE * np.maximum(np.abs(ranked[1:]), np.abs(ranked[:-1]))
+    gaps = _gaps(ranked)
     level = np.concatenate([[0], np.cumsum(gaps)])
     index = np.empty(len(values), np.int32)
     index[order] = level
@@ -276,6 +276,11 @@ def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     sizes = np.diff(np.append(starts, len(values)))
     medians = (ranked[starts + (sizes - 1) // 2] + ranked[starts + sizes // 2]) / 2
     return index, tuple(f"{m:.6g}" for m in medians.tolist())
+
+
+def _gaps(ranked: np.ndarray) -> np.ndarray:
+    """Where, in sorted values, a new level begins."""
+    return np.diff(ranked) > LEVEL_TOLERANCE * np.maximum(np.abs(ranked[1:]), np.abs(ranked[:-1]))
 
 
 def select(
@@ -422,7 +427,8 @@ class _Filter:
 
 def distinct(values: Sequence[float] | np.ndarray) -> int:
     """How many levels a numeric column has (values within 0.5 % count as one)."""
-    return len(numeric_levels(np.asarray(values, float))[1])
+    ranked = np.sort(np.asarray(values, float))
+    return int(_gaps(ranked).sum()) + 1 if len(ranked) else 0
 
 
 #: Letters for large counts.

@@ -189,7 +189,7 @@ def test_tables_of_one_design_are_examined_once(tables):
     other = base.with_columns({"loss": base.values("loss") * 1.01})
     held = np.arange(len(base)) < 3
     for table, out in ((base, None), (other, None), (base, held), (other, held), (tables["small-1"], None)):
-        task, alone = (prepare("x", table, law, 4, {}, OPTIONS, (), out, d) for d in (designs, None))
+        task, alone = (prepare("x", table, law, 4, (), OPTIONS, (), out, d) for d in (designs, None))
         assert task.fingerprint == alone.fingerprint and task.shape == alone.shape and task.design == alone.design
         assert task.model.runs.sha256 == alone.model.runs.sha256 and task.model.options == alone.model.options
         (own, fresh) = (next(iter(t.padded.data["responses"].values())) for t in (task, alone))
@@ -202,7 +202,7 @@ def test_single_precision(tables):
     law = find_law("chinchilla")
     means = {}
     for name, table in {"quiet": chinchilla_world(24, 33, sigma=2e-4), "loud": tables["small-1"]}.items():
-        task = prepare(name, table, law, 4, {}, OPTIONS)
+        task = prepare(name, table, law, 4, (), OPTIONS)
         for precision in ("float32", "float64"):
             chunk = Chunk([task], 1, precision)
             ((found, checks),) = chunk.fetched(chunk.sample(ladder.RUNGS[0].plan), [(1e22,)])
@@ -301,7 +301,7 @@ def test_a_table_split_by_a_column(tables, tmp_path, capsys):
 
 
 def test_a_number_that_is_not_one_is_never_certified(tables):
-    task = prepare("x", tables["small-0"], find_law("chinchilla"), 4, {}, OPTIONS)
+    task = prepare("x", tables["small-0"], find_law("chinchilla"), 4, (), OPTIONS)
     chunk = Chunk([task], 1, "float64")
     found = chunk.sample(ladder.RUNGS[0].few)
     found["values"]["B"] = np.array(found["values"]["B"])
@@ -338,7 +338,7 @@ def test_another_unit_or_question_is_fitted_again(tables, tmp_path):
 
     table = tables["small-0"]
     prints = {
-        prepare("x", t, find_law("chinchilla"), 4, {}, OPTIONS, asked).fingerprint
+        prepare("x", t, find_law("chinchilla"), 4, (), OPTIONS, asked).fingerprint
         for t, asked in ((table, ()), (replace(table, loss_unit="bits/token"), ()), (table, (0.9,)))
     }
     assert len(prints) == 3

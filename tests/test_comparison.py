@@ -243,7 +243,8 @@ def test_record(comparison):
     assert "do not tell" in comparison.lines()[0] and repr(comparison).startswith("<Comparison of 2 models")
     assert "<table" in comparison._repr_html_()
     ahead, error, simulated = comparison.difference(0, 1)
-    assert comparison.difference(1, 0) == (-ahead, error, simulated) and error > 0 and simulated > 0
+    assert comparison.difference(1, 0) == pytest.approx((-ahead, error, simulated), rel=1e-12)
+    assert error > 0 and simulated > 0
 
 
 def test_folds(ladder, world):

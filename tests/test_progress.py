@@ -60,3 +60,17 @@ def test_draws_of_the_warm_up_are_more_work():
     settings = Settings(draws=1000, warmup=500)
     assert settings.work(500) == 500 * WARM_UP_WORK and settings.work(1500) == settings.work(500) + 1000
     assert settings.work(0) == 0
+
+
+def test_a_module_that_is_imported_is_no_kernel(monkeypatch):
+    """A bar is drawn for a running kernel, not for a program that imports its package."""
+    import sys
+    from types import SimpleNamespace
+
+    from bayescale.sampling import progress
+
+    monkeypatch.setattr(progress, "find_spec", lambda name: object())
+    for running in (False, True):
+        app = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda running=running: running))
+        monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", app)
+        assert progress.wanted() is running

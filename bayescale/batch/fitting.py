@@ -152,9 +152,8 @@ def fit_many(
     interrupted = False
     with progress_bar(progress, f"{law.spec} on {len(named)} tables", steady=len(named) >= MANY) as report:
         report(0.0, "reading")
-        doctored = dict(flops=flops, fix=fix, tie=tuple(tie))
         asked = (prob, tuple(flops), precision)
-        tasks, refused = _prepared(named, law, seed, doctored, options, asked, held_out or {})
+        tasks, refused = _prepared(named, law, seed, flops, options, asked, held_out or {})
         parts = kept.found(tasks, law) if kept else []
         if examine:
             parts = [examined(part, workers=workers, progress=_examining(report)) for part in parts]
@@ -242,7 +241,7 @@ def _prepared(
     named: Mapping[str, Any],
     law: Law,
     seed: int,
-    doctor_options: Mapping[str, Any],
+    flops: Sequence[float],
     options: Mapping[str, Any],
     asked: Sequence[Any],
     held_out: Mapping[str, np.ndarray],
@@ -251,7 +250,7 @@ def _prepared(
     tasks, refused, faults, designs = [], {}, [], {}
     for name, table in named.items():
         try:
-            tasks.append(prepare(name, table, law, seed, doctor_options, options, asked, held_out.get(name), designs))
+            tasks.append(prepare(name, table, law, seed, flops, options, asked, held_out.get(name), designs))
         except BayescaleError as error:
             refused[name] = str(error)
             faults += [error] if isinstance(error, LawError) else []

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.allocation import default_budgets
-from bayescale.diagnostics import doctor, require_answerable, settings_of
+from bayescale.diagnostics import design_findings, require_answerable, settings_of
 from bayescale.errors import BayescaleError, Finding
 from bayescale.law import Law
 from bayescale.model import Model, build_model, with_responses
@@ -62,7 +62,7 @@ def prepare(
     table: Any,
     law: Law,
     seed: int,
-    doctor_options: Mapping[str, Any],
+    flops: Sequence[float],
     options: Mapping[str, Any],
     asked: Sequence[Any] = (),
     held: np.ndarray | None = None,
@@ -70,8 +70,9 @@ def prepare(
 ) -> Task:
     """Read, examine and bind one table; raises `BayescaleError` for what makes it unfit.
 
-    `asked` is what else its result will depend on; the responses of rows `held` out are not looked at. `designs` keeps
-    what tables of one law, seed and options have in common: simulated tables of one design are examined once.
+    `flops` are the budgets that will be asked about, `asked` is what else its result will depend on; the responses of
+    rows `held` out are not looked at. `designs` keeps what tables of one law, seed and options have in common:
+    simulated tables of one design are examined once.
 
     What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
     """
@@ -80,11 +81,12 @@ def prepare(
     design = None if designs is None or known is None else designs.get(known)
     if design is None:
         kept = runs if held is None else runs.take(~np.asarray(held, bool))
-        diagnosis = doctor(kept, law, noise=options["noise"], **doctor_options)
-        require_answerable(diagnosis, kept, propose=False)  # a search a table would outlast the batch
-        model = build_model(law, runs, held=held, **options)
+        plain = build_model(law, kept, noise=options["noise"], group="none", fix=options["fix"], tie=options["tie"])
+        findings = design_findings(plain, flops)
+        require_answerable(findings, kept)  # no runs are proposed: a search a table would outlast the batch
+        model = plain if _is_plain(options, held) else build_model(law, runs, held=held, **options)
         padded = _with_padded_levels(model)
-        design = Design(diagnosis.findings, model, padded, _digest(seed, padded), default_budgets(runs))
+        design = Design(findings, model, padded, _digest(seed, padded), default_budgets(runs))
         if designs is not None and known is not None and not model.structure.observing.serial:
             designs[known] = design
     else:
@@ -96,6 +98,12 @@ def prepare(
     about = f"{key.tolist()} {list(asked)} {_version()}"
     fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
     return Task(name, model, padded, key, design.findings, fingerprint, design.budgets)
+
+
+def _is_plain(options: Mapping[str, Any], held: np.ndarray | None) -> bool:
+    """Whether the model that the doctor looks at is the one to be sampled."""
+    more = ("priors", "references", "min_flops")
+    return held is None and options["group"] in ("none", ["none"]) and not any(options.get(k) for k in more)
 
 
 def _design_key(runs: Runs, law: Law, held: np.ndarray | None) -> bytes | None:

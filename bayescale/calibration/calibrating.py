@@ -180,7 +180,7 @@ def calibrate(
     rng = np.random.default_rng([seed, 4])
     with progress_bar(progress, f"calibrating {law.spec}", steady=len(tables) >= MANY) as report:
         designs: dict[bytes, Design] = {}
-        tasks = [prepare(name, table, law, seed, {}, options, designs=designs) for name, table in tables.items()]
+        tasks = [prepare(name, table, law, seed, (), options, designs=designs) for name, table in tables.items()]
         for outcome in climb(
             tasks,
             budgets={name: (budget,) for name in tables},

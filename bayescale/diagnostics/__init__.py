@@ -1,7 +1,15 @@
 """Doctor before sampling, checks after it."""
 
 from bayescale.diagnostics.after import check, check_draws, divergences, judge_convergence
-from bayescale.diagnostics.before import Diagnosis, ProposedRun, doctor, laws_along, proposal, require_answerable
+from bayescale.diagnostics.before import (
+    Diagnosis,
+    ProposedRun,
+    design_findings,
+    doctor,
+    laws_along,
+    proposal,
+    require_answerable,
+)
 from bayescale.diagnostics.jacobian import exponents_of
 from bayescale.diagnostics.ladders import Ladder, ladders_of
 from bayescale.diagnostics.sweeps import best_runs, settings_of
@@ -13,6 +21,7 @@ __all__ = [
     "best_runs",
     "check",
     "check_draws",
+    "design_findings",
     "divergences",
     "doctor",
     "exponents_of",

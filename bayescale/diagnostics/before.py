@@ -131,24 +131,31 @@ def doctor(
     """
     law = find_law(law)
     model = build_model(law, runs, noise=noise, group="none", fix=fix, tie=tie)
+    asked = dict(runs=runs, law=law, fix=fix, tie=tie, noise=noise)
+    return Diagnosis(design_findings(model, flops), law.spec, runs.source, asked)
+
+
+def design_findings(model: Model, flops: Sequence[float] = ()) -> tuple[Finding, ...]:
+    """What the doctor finds of the table of a model without groups."""
+    runs, law = model.runs, model.law
     findings = [_rows(model), *_distinct(model)]
     if not any(f.refuses for f in findings):
         findings += _rays(model)
         design = sensitivity(model)
         if design is not None:
             findings += [_identified(model, design), *_recipes(model, design)]
-    findings += [*sweep_finding(runs, law), *_compute(runs, flops)]
-    asked = dict(runs=runs, law=law, fix=fix, tie=tie, noise=noise)
-    return Diagnosis(tuple(findings), law.spec, runs.source, asked)
+    return (*findings, *sweep_finding(runs, law), *_compute(runs, flops))
 
 
-def require_answerable(diagnosis: Diagnosis, runs: Runs, *, propose: bool = True) -> None:
-    """Raise `RunsError` for the first finding that forbids fitting; its remedy names the runs to add, if asked to."""
-    for f in diagnosis.refusals:
+def require_answerable(findings: Sequence[Finding], runs: Runs, next_runs: Sequence[ProposedRun] = ()) -> None:
+    """Raise `RunsError` for the first finding that forbids fitting; its remedy names the runs to add, if any are."""
+    for f in findings:
+        if not f.refuses:
+            continue
         code = {"rows": "BS-R020", "distinct-inputs": "BS-R017", "design-ray": "BS-R018"}.get(f.code, "BS-F002")
         message, _, remedy = f.message.partition(" → ")
-        if propose and diagnosis.next_runs:
-            remedy = f"{remedy} {proposal(diagnosis.next_runs)}".strip()
+        if next_runs:
+            remedy = f"{remedy} {proposal(next_runs)}".strip()
         raise RunsError(message, code=code, file=runs.source, remedy=remedy or None)
 
 

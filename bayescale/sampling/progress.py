@@ -16,7 +16,10 @@ from bayescale.sampling.engine import Progress
 
 def wanted() -> bool:
     """Whether anybody is looking: standard error is a terminal, or this is a Jupyter kernel that can draw a bar."""
-    return sys.stderr.isatty() or ("ipykernel" in sys.modules and find_spec("ipywidgets") is not None)
+    if sys.stderr.isatty():
+        return True
+    kernel = sys.modules.get("ipykernel.kernelapp")  # a program that only imports it is no kernel
+    return kernel is not None and kernel.IPKernelApp.initialized() and find_spec("ipywidgets") is not None
 
 
 @contextmanager

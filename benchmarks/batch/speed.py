@@ -79,7 +79,7 @@ def engine(cell: str, precision: str) -> dict:
     law, designs = find_law("chinchilla"), {}
     options = dict(noise="student_t", group=cells.group(cell), fix=None, tie=(), priors={}, references=None)
     tables = cells.tables(cell, 512, 800_000, one_design=True)
-    tasks = [prepare(n, t, law, 0, {}, options, designs=designs) for n, t in tables.items()]
+    tasks = [prepare(n, t, law, 0, (), options, designs=designs) for n, t in tables.items()]
     lanes, plan = chunks.lanes_for(tasks[0]), ladder.RUNGS[0].plan_for(tasks[0])
     chunk = chunks.Chunk([tasks[k % len(tasks)] for k in range(lanes)], lanes, precision)
     budgets, models = [(1e22, 1e23)] * lanes, [t.model for t in chunk.tasks]

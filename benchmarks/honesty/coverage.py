@@ -108,7 +108,7 @@ def outcomes(cell: str, seeds: Iterable[int], noise: str, group: str | list[str]
     for seed in seeds:
         rng = np.random.default_rng([seed, int(rows), *truth.encode()])
         runs, truths[str(seed)] = simulate(design(int(rows)), truth, rng)
-        tasks.append(prepare(str(seed), runs, find_law("chinchilla"), seed, {}, options))
+        tasks.append(prepare(str(seed), runs, find_law("chinchilla"), seed, (), options))
     budgets = {t.name: () for t in tasks}
     for found in climb(tasks, budgets=budgets, precision="float64", workers=None, report=lambda outcome, share: None):
         yield found, truths[found.task.name]
