@@ -30,8 +30,9 @@ def lanes_for(task: Task) -> int:
     if jax.default_backend() == "cpu":
         return 1
     structure, (_, rows) = task.padded.structure, task.shape
-    stored = 3 * (WARMUP + DRAWS) * structure.dimension  # positions and momenta, their copy, values and draws
-    most = LANES_BYTES / (8 * CHAINS * (stored + 16 * rows))
+    sampled = 3 * (WARMUP + DRAWS) * structure.dimension + 16 * rows  # positions, momenta, a copy; a gradient
+    checked = 8 * DRAWS * 3 * structure.coordinates.dimension  # ranks, halves and spectra of about so many numbers
+    most = LANES_BYTES / (8 * CHAINS * (sampled + checked))
     return int(2 ** np.clip(np.floor(np.log2(most)), 0, np.log2(LANES)))
 
 

@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="keep the cells that the result has already")
     parser.add_argument("--draw", action="store_true", help="draw the figure of the result that is there")
     given = parser.parse_args()
-    chunks.LANES = given.lanes
+    chunks.LANES, chunks.LANES_BYTES = given.lanes, chunks.LANES_BYTES * max(1.0, given.lanes / chunks.LANES)
     if given.draw:
         draw(json.loads(given.out.read_text()), given.out.with_suffix(".png"))
         return
