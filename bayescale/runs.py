@@ -8,7 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -88,14 +88,10 @@ class Runs:
     def __len__(self) -> int:
         return len(self.frame)
 
-    @cached_property
+    @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns."""
         return tuple(str(c) for c in self.frame.columns)
-
-    @cached_property
-    def _names(self) -> frozenset[Any]:
-        return frozenset(self.frame.columns)
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -111,16 +107,16 @@ class Runs:
 
     def resolve(self, column: str) -> str:
         """The name under which a column is kept: its own, or the one it was given if the name was its header."""
-        if column in self._names or column in COLUMNS:
+        if column in self.frame.columns or column in COLUMNS:
             return column
-        canonical = (name for name, header in self.column_map.items() if header == column and name in self._names)
+        canonical = (name for name, header in self.column_map.items() if header == column and name in self.frame)
         return next(canonical, column)
 
     def has(self, column: str) -> bool:
         """Whether a column is there, under its name or its header, or can be computed from those that are."""
         if column == "tokens_per_param":
             return {"params", "tokens"} <= set(self.columns)
-        return self.resolve(column) in self._names
+        return self.resolve(column) in self.frame.columns
 
     def values(self, column: str) -> np.ndarray:
         """A numeric column as float64, shape (rows,); `tokens_per_param` is computed.
@@ -131,24 +127,11 @@ class Runs:
             return self.values("tokens") / self.values("params")
         column = self._require(column)
         try:
-            kept = self.array(column)
-            if kept.dtype.kind in "fiub":
-                return kept.astype(np.float64)
             return self.frame[column].to_numpy(dtype=np.float64, copy=True)
         except (TypeError, ValueError):
             raise RunsError(
                 "holds text where numbers are needed", code="BS-R039", column=column, file=self.source
             ) from None
-
-    def array(self, column: str) -> np.ndarray:
-        """A column as it is kept, not a copy; looked up once, since that costs more than most uses of a column."""
-        if column not in self._arrays:
-            self._arrays[column] = self.frame[column].to_numpy()
-        return self._arrays[column]
-
-    @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {}
 
     def labels(self, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
         """The level of every row and the names of the levels; numeric values within 0.5 % are one level."""
@@ -171,7 +154,7 @@ class Runs:
 
     def _require(self, column: str) -> str:
         name = self.resolve(column)
-        if name not in self._names:
+        if name not in self.frame.columns:
             raise RunsError(
                 f"no column {column!r}",
                 code="BS-R030",
@@ -220,15 +203,15 @@ class Runs:
         notes = (*self.notes, note) if note else self.notes
         return replace(self, frame=self.frame.assign(**columns), notes=notes)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """A hash of the rows as understood: the same runs in another file hash the same."""
         digest = hashlib.sha256(self.loss_unit.encode())
         for name in sorted(self.columns):
             digest.update(name.encode() + b"\0")
-            values = self.array(name)
-            known = values.dtype == np.float64
-            digest.update(_float_text(values.tobytes()) if known else _text(self.frame[name].tolist()))
+            column = self.frame[name]
+            known = column.dtype == np.float64
+            digest.update(_float_text(column.to_numpy().tobytes()) if known else _text(column.tolist()))
         return digest.hexdigest()
 
     def __repr__(self) -> str:

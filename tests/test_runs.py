@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bayescale.errors import BayescaleError, Note, RunsError
+from bayescale.reading import read_runs
 from bayescale.runs import COLUMNS, Runs, distinct, numeric_levels, select
 
 
@@ -209,3 +210,13 @@ def test_representations_are_short_and_escaped():
 
 def test_the_canonical_columns_are_documented():
     assert all(c.meaning and c.kind in ("scale", "response", "error", "label", "flag") for c in COLUMNS.values())
+
+
+def test_what_a_user_writes_into_the_frame_counts():
+    """Nothing of a table is remembered beside its frame: not its columns, nor its numbers, nor its hash."""
+    runs = read_runs({"params": [1e8, 2e8, 4e8], "tokens": [1e10, 2e10, 3e10], "loss": [3.0, 2.8, 2.6]})
+    before = runs.values("loss"), runs.sha256, runs.columns
+    runs.frame["loss"] = before[0] + 0.1
+    runs.frame["width"] = 64.0
+    assert (runs.values("loss") == before[0] + 0.1).all() and runs.sha256 != before[1]
+    assert runs.columns == (*before[2], "width") and runs.has("width")

@@ -116,7 +116,7 @@ def _design_key(runs: Runs, law: Law, held: np.ndarray | None) -> bytes | None:
     for column in runs.columns:
         digest.update(f"\0{column}\0".encode())
         if column not in responses:
-            values = runs.array(column)
+            values = runs.frame[column].to_numpy()
             digest.update(values.tobytes() if values.dtype.kind in "fiub" else repr(values.tolist()).encode())
     if held is not None:
         digest.update(np.asarray(held, bool).tobytes() + repr(runs.rows).encode())
