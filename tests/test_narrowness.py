@@ -152,6 +152,21 @@ def test_effects_left_out_of_the_model_are_found():
     assert 20 < effective.value < 60  # 20 sizes; an effect of twice the noise leaves little more than one row each
 
 
+def test_sizes_that_hardly_repeat_are_not_asked_about():
+    """26 sizes in 30 runs: an effect of sizes six times the noise hardly makes rows go together, so none is told."""
+    runs = chinchilla_world(30, 3, sigma=0.002)
+    size = np.r_[np.arange(26), np.arange(4)]
+    N = np.geomspace(1e8, 1e10, 26)[size]
+    D = runs.values("flops") / 6 / N
+    loss = TRUTH["E"] + TRUTH["A"] * N ** -TRUTH["alpha"] + TRUTH["B"] * D ** -TRUTH["beta"]
+    rng = np.random.default_rng(4)
+    off = 0.012 * rng.standard_normal(26)[size] + 0.002 * rng.standard_normal(30)
+    fit = bs.fit("chinchilla", runs.with_columns({"params": N, "tokens": D, "loss": loss * np.exp(off)}), draws=300)
+    assert "params" in [c.name for c in clusters_of(fit.runs, ())] and fit.group == ()
+    found = next(f for f in fit.audit if f.code == "unmodelled-groups")
+    assert found.status == "pass" and "band of compute" in found.message
+
+
 def test_effects_that_stand_in_for_what_the_law_misses_are_found():
     """A wave of 1 % along N is taken up by the effects of sizes, and no other check sees it; without it none alarms."""
     found = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayescale.errors import Finding
 from bayescale.narrowness.alarms import GROUP_ALARM, Bench, distinct_factors, standardised
+from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL
 from bayescale.narrowness.clusters import BAND, FEWEST_CLUSTERS, ROW, Clusters, labels_of
 from bayescale.runs import compute_of
 
@@ -39,8 +40,13 @@ def group_alarms(bench: Bench) -> list[Finding]:
 
 
 def _unmodelled(bench: Bench) -> list[Clusters]:
-    rows = len(bench.line.residual)
-    return [c for c in bench.clusters if not c.fitted and c.name != ROW and c.count < rows]
+    """Partitions that the model has no effect for though they repeat often enough to have one.
+
+    Where hardly a row shares its cluster, as in 25 rows of 23 sizes, an effect hardly makes an interval too narrow: an
+    alarm would tell of the table, not of its intervals.
+    """
+    fewest = FEWEST_ROWS_PER_LEVEL
+    return [c for c in bench.clusters if not c.fitted and c.name != ROW and len(c.index) >= fewest * c.count]
 
 
 def _together(bench: Bench, candidates: Sequence[Clusters]) -> tuple[np.ndarray, np.ndarray]:
