@@ -42,6 +42,8 @@ def refuse_totals(draft: Draft) -> None:
 def drop_duplicates(draft: Draft) -> None:
     """Rows that repeat an earlier one in every column are the same run logged twice."""
     try:
+        if any(draft.cells[h].is_unique for h in draft.cells.columns):
+            return
         repeated = draft.cells.duplicated().to_numpy()
     except TypeError:  # cells that cannot be hashed
         repeated = draft.cells.map(repr).duplicated().to_numpy()

@@ -150,6 +150,7 @@ def _convert(draft: Draft) -> None:
             draft.note("BS-R030", f"the table's own column {header!r} is kept as {name!r}")
         frame[name] = to_plain(draft.column(header), draft.marks.get(header, "."))
     draft.frame = pd.DataFrame(frame, index=draft.cells.index)
+    draft.frame.columns = pd.Index([*frame], dtype=object)  # looked up faster than pandas' own texts
     commas = sorted(h for h, mark in draft.marks.items() if mark == ",")
     if commas:
         draft.note("BS-R031", f"commas were read as decimal marks in {', '.join(map(repr, commas))}")
