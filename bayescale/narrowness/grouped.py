@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayescale.errors import Finding
-from bayescale.narrowness.alarms import GROUP_ALARM, Bench, distinct_factors, standardised
 from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL
+from bayescale.narrowness.alarms import GROUP_ALARM, Bench, distinct_factors, standardised
 from bayescale.narrowness.clusters import BAND, FEWEST_CLUSTERS, ROW, Clusters, labels_of
 from bayescale.runs import compute_of
 
