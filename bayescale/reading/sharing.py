@@ -101,7 +101,7 @@ def note_replicates(draft: Draft) -> None:
     scales = [q for q in QUANTITIES if q in draft.given]
     if loss is None or not (loss > 0).all() or draft.curves is not None or not {"params", "tokens"} & draft.given:
         return
-    if any(draft.frame[q].is_unique for q in scales):
+    if any(cast("pd.Series", draft.frame[q]).is_unique for q in scales):
         return  # the usual table: no two rows of one scale
     index = draft.frame.groupby(settings_of(draft), sort=False, dropna=False).ngroup().to_numpy()
     counts = np.bincount(index)
@@ -145,7 +145,7 @@ def note_edges_of_budgets(draft: Draft) -> None:
     levels = _budgets(draft)
     if draft.response != "loss" or n is None or loss is None or levels is None:
         return
-    kinds = [h for h in text_columns(draft) if draft.frame[h].nunique(dropna=False) <= _MOST_LEVELS]
+    kinds = [h for h in text_columns(draft) if len(draft.frame[h].drop_duplicates()) <= _MOST_LEVELS]
     groups = draft.frame.assign(**{"": levels}).groupby(["", *kinds], sort=True, dropna=False).indices
     edges, judged = [], 0
     for positions in groups.values():

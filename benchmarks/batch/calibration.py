@@ -89,7 +89,8 @@ def main() -> None:
     ranks = pd.concat([pd.DataFrame(b["ranks"])[shared] for b in blocks], ignore_index=True)
     left = tuple(sorted({n for b in blocks for n in b["ranks"]} - {*shared}))
     certified = np.concatenate([b["certified"] for b in blocks])
-    whole = bs.Calibration(ranks, certified, *blocks[0]["about"], left)
+    law, noise, prob, rows = blocks[0]["about"]
+    whole = bs.Calibration(ranks, certified, law, noise, prob, rows, left)
     document = {
         "circumstances": circumstances,
         "source": given.source,

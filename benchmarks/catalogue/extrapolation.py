@@ -67,9 +67,11 @@ def load_curves(folder: str | os.PathLike[str]) -> dict[str, pd.DataFrame]:
     """The 92 curves by name, exact duplicates of rows left out: columns examples, error, training."""
     frame = pd.concat([pd.read_csv(Path(folder) / name) for name in FILES]).drop_duplicates()
     frame = frame.rename(columns={"Seen Examples": "examples", "Loss": "error", "Training": "training"})
+    frame["name"] = frame["Domain"].str.cat(frame[["Task", "Model"]].astype(str), sep=" · ")
+    order = frame.sort_values(["Domain", "Task", "Model", "examples"], kind="stable")
     return {
-        " · ".join(map(str, key)): rows[["examples", "error", "training"]].sort_values("examples", ignore_index=True)
-        for key, rows in frame.groupby(["Domain", "Task", "Model"], sort=True)
+        str(name): pd.DataFrame(rows[["examples", "error", "training"]]).reset_index(drop=True)
+        for name, rows in order.groupby("name", sort=False)
     }
 
 
@@ -223,7 +225,8 @@ def main() -> None:
         results[law] = scored(LAWS[law], curves, **options)
         for name, curve in curves.items():
             fitted, test = split(curve)
-            best = point.estimate(law, *fitted.to_numpy(float).T, name.split(" · ")[0])
+            x, y = fitted.to_numpy(float).T
+            best = point.estimate(law, x, y, name.split(" · ")[0])
             results[law][name]["point_error"] = log_error(
                 best(test["examples"].to_numpy(float)), test["error"].to_numpy(float)
             )

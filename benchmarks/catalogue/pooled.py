@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 import bayescale as bs
 from bayescale.law import pooled_law
@@ -63,7 +63,7 @@ def true_multiplier(truth: dict[str, np.ndarray], x: int, y: int, C: float) -> f
 
     if excess(40.0) > 0:
         return np.inf
-    return 0.0 if excess(-40.0) < 0 else float(np.exp(brentq(excess, -40.0, 40.0)))
+    return 0.0 if excess(-40.0) < 0 else float(np.exp(root_scalar(excess, bracket=(-40.0, 40.0)).root))
 
 
 def multipliers(tables: int, seed: int, pool: Any) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def multipliers(tables: int, seed: int, pool: Any) -> list[dict[str, Any]]:
 def told(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Means over tables with their standard errors."""
     frame = pd.DataFrame([r for r in rows if r["certified"]]).drop(columns=["table", "certified"])
-    return {c: {"mean": float(v.mean()), "se": float(v.std(ddof=1) / len(v) ** 0.5)} for c, v in frame.items()}
+    return {str(c): {"mean": float(v.mean()), "se": float(v.std(ddof=1) / len(v) ** 0.5)} for c, v in frame.items()}
 
 
 def main() -> None:
