@@ -20,6 +20,8 @@ from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import Model, available_cores, build_model, one_blas_thread, resolved_pool
+from bayescale.model.build import unit_factor
+from bayescale.model.coordinates import RESPONSE_POWERS
 from bayescale.narrowness import examine, widened
 from bayescale.posterior import (
     SCHEMA,
@@ -132,8 +134,10 @@ def fit(
             raise LawError(f"{name} must be at least {least}, got {value}", code="BS-U001")
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
     if priors_from is not None:
-        informed = priors_of(priors_from, law) | informed
-        references = {**priors_from.references, **(references or {})}
+        informed = priors_of(priors_from, law, runs) | informed
+        known = {i.reference_name for i in law.inputs}
+        judged = {n: v for n, v in priors_from.references.items() if n in known}
+        references = {**judged, **(references or {})}
     if min_flops is not None and min_flops != "auto":
         runs = runs.above(float(min_flops))
     budgets = tuple(float(f) for f in flops) or default_budgets(runs)
@@ -208,13 +212,13 @@ def fit(
     return result
 
 
-def priors_of(fit: Fit, law: Law) -> dict[str, Prior]:
-    """The marginal posteriors of a fit as priors for a law's parameters of the same names."""
-    draws = fit.draws("posterior")
+def priors_of(fit: Fit, law: Law, runs: Runs) -> dict[str, Prior]:
+    """The marginal posteriors of a fit as priors for a law's parameters of the same names, in the table's unit."""
+    draws, factor = fit.draws("posterior"), unit_factor(law, runs) / unit_factor(fit.law, fit.runs)
     made: dict[str, Prior] = {}
     for p in law.coordinates():
         if p.name in draws and p.prior is not None and draws[p.name].ndim == 1:
-            x = draws[p.name]
+            x = draws[p.name] * factor ** RESPONSE_POWERS.get(p.unit, 0)
             if p.prior.support == "real":
                 made[p.name] = Normal(float(x.mean()), float(x.std()))
             else:
@@ -274,6 +278,7 @@ def runs_info(model: Model) -> dict[str, Any]:
     runs = model.runs
     return {
         "source": runs.source,
+        "column_map": dict(runs.column_map),
         "rows": runs.rows_read,
         "used": len(runs) - len(model.options.get("held_out", ())),
         "n_groups": {g.column: len(g.levels) for g in model.groupings},
@@ -351,8 +356,7 @@ def examined(fit: Fit, *, workers: int | None = None, progress: bool | Progress 
         return _all_examined(fit, workers, progress)
     if "log_likelihood" in fit.tree.children:
         return fit
-    if fit.info["options"].get("held_out"):
-        raise NotFittedFor("a fit with rows held out is not examined", remedy="Fit all the rows.")
+    _require_all_rows(fit.info)
     model = model_of(fit)
     sizes = fit.tree["posterior"].sizes
     flat = flat_draws(fit, model).reshape(sizes["chain"], sizes["draw"], -1)
@@ -365,9 +369,16 @@ def examined(fit: Fit, *, workers: int | None = None, progress: bool | Progress 
         return _examined(model, flat, result)
 
 
+def _require_all_rows(info: Mapping[str, Any]) -> None:
+    if info["options"].get("held_out"):
+        raise NotFittedFor("a fit with rows held out is not examined", remedy="Fit all the rows.")
+
+
 def _all_examined(batch: Batch, workers: int | None, progress: bool | Progress | None) -> Batch:
     """The batch with every certified table examined; one whose examination fails costs only itself."""
     names = [n for n in batch.certified if not batch.info["datasets"][n]["audit"]]
+    for name in names:
+        _require_all_rows(batch.info["datasets"][name])
 
     def one(name: str) -> Fit:
         fit = batch[name]

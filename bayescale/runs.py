@@ -152,6 +152,12 @@ class Runs:
         index, names = pd.factorize(series.astype("string").fillna("(blank)"), sort=True)
         return index.astype(np.int32), tuple(str(n) for n in names)
 
+    def sorts(self, column: str) -> bool:
+        """Whether rows can be grouped by a column: it is there, and where it holds numbers no cell is blank."""
+        return self.has(column) and not (
+            self.frame[self.resolve(column)].dtype.kind == "f" and np.isnan(self.values(column)).any()
+        )
+
     def _require(self, column: str) -> str:
         name = self.resolve(column)
         if name not in self.frame.columns:

@@ -54,11 +54,11 @@ def header_of(fit: Fit) -> str:
     about, runs = fit.info["runs"], fit.runs
     rows = f"{about['used']} runs" if about["used"] == about["rows"] else f"{about['used']} of {about['rows']} rows"
     spread = []
-    if runs.has("recipe") and (count := len(runs.labels("recipe")[1])) > 1:
+    if runs.sorts("recipe") and (count := len(runs.labels("recipe")[1])) > 1:
         spread.append(f"{count} recipes")
     if runs.has("params"):
         spread.append(f"{distinct(runs.values('params'))} sizes")
-    if runs.has("budget"):
+    if runs.sorts("budget"):
         spread.append(f"{len(runs.labels('budget')[1])} budgets")
     elif made := isoflop_levels(runs):
         spread.append(f"{len(made.levels)} budgets")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,14 @@ from bayescale.law import PooledLaw
 from bayescale.narrowness import FEWEST_TO_WIDEN, Clusters, clusters_of
 from bayescale.narrowness.clusters import ROW, labels_of
 from bayescale.posterior import Fit, model_of
-from bayescale.runs import Runs
+from bayescale.runs import COLUMNS, Runs
 from bayescale.sampling import Progress, progress_bar
 from bayescale.verdicts import verdict_of
 
 #: Bags that must be certified before their average is headlined.
 _ENOUGH = 0.9
+#: A bag is drawn so many times at most for one that has every level that parameters differ by.
+_MOST_TRIES = 1000
 #: The chance that bags of a model that holds spread more than is told.
 FALSE_ALARM = 0.01
 
@@ -61,8 +64,9 @@ def bayesbag(
     model = model_of(fit)
     clusters = _clusters(fit, clusters_of(model.runs, model.groupings), by)
     rng, runs = np.random.default_rng([seed, 17]), model.runs
-    group = [f"{g} drawn" if g == clusters.name == "params" else g for g in fit.group]
-    tables = {f"bag {k}": _drawn(runs, clusters, rng, clusters.name in fit.group) for k in range(bags)}
+    group = [_copies_of(g) if g == clusters.name else g for g in fit.group]
+    needed = sorted({p.over for p in (*fit.law.parameters, *fit.law.sampled) if p.over})
+    tables = {f"bag {k}": _drawn(runs, clusters, rng, clusters.name in fit.group, needed) for k in range(bags)}
     options = fit.info["options"]
     with progress_bar(progress, f"BayesBag over {clusters.count} {labels_of(clusters.name)}", steady=False) as report:
         with warnings.catch_warnings():
@@ -87,7 +91,7 @@ def bayesbag(
             code="BS-F002",
             remedy="Draw other clusters: by=.",
         )
-    headline, spread = _mixture(fit, [made[n] for n in made.certified], rng)
+    headline, spread = _mixture(fit, [made[n] for n in made.certified], rng, clusters.name)
     tree = fit.tree.copy()
     tree["headline"] = type(tree)(headline)
     finding = _finding(fit, spread, clusters)
@@ -117,21 +121,36 @@ def _clusters(fit: Fit, known: tuple[Clusters, ...], by: str | None) -> Clusters
     return named[by]
 
 
-def _drawn(runs: Runs, clusters: Clusters, rng: np.random.Generator, fitted: bool) -> Runs:
-    """A table of as many clusters, drawn with replacement; where they have effects, each copy is a level of its own."""
-    members = clusters.rows()
-    drawn = rng.integers(clusters.count, size=clusters.count)
-    rows = np.concatenate([members[k] for k in drawn])
+def _copies_of(column: str) -> str:
+    """The column of clusters that were drawn: a number that the law may read is left as it is."""
+    return f"{column} drawn" if column in COLUMNS and COLUMNS[column].kind == "scale" else column
+
+
+def _drawn(runs: Runs, clusters: Clusters, rng: np.random.Generator, fitted: bool, needed: Sequence[str]) -> Runs:
+    """A table of as many clusters, drawn with replacement; where they have effects, each copy is a level of its own.
+
+    It is drawn again until it has every level of the columns `needed`, which parameters differ by.
+    """
+    members, labels = clusters.rows(), [runs.labels(c) for c in needed]
+    for _ in range(_MOST_TRIES):
+        drawn = rng.integers(clusters.count, size=clusters.count)
+        rows = np.concatenate([members[k] for k in drawn])
+        if all(len(np.unique(index[rows])) == len(names) for index, names in labels):
+            break
+    else:
+        raise NotFittedFor(
+            f"clusters of {clusters.name} drawn again hardly ever have every level of {', '.join(needed)}",
+            remedy="Draw other clusters: by=.",
+        )
     copy = np.concatenate([np.full(len(members[k]), j) for j, k in enumerate(drawn)])
     frame = runs.frame.iloc[rows]
     frame = frame.set_axis(range(1, len(frame) + 1), axis=0)
     if fitted:
-        column = f"{clusters.name} drawn" if clusters.name == "params" else clusters.name
-        frame = frame.assign(**{column: [f"cluster {j}" for j in copy]})
+        frame = frame.assign(**{_copies_of(clusters.name): [f"cluster {j}" for j in copy]})
     return replace(runs, frame=frame, rows_read=len(frame))
 
 
-def _mixture(fit: Fit, bags: list[Fit], rng: np.random.Generator) -> tuple[Any, dict[str, np.ndarray]]:
+def _mixture(fit: Fit, bags: list[Fit], rng: np.random.Generator, by: str) -> tuple[Any, dict[str, np.ndarray]]:
     """Headline draws of equal parts of every bag, and by quantity the means and variances over the bags."""
     import xarray as xr
 
@@ -146,7 +165,7 @@ def _mixture(fit: Fit, bags: list[Fit], rng: np.random.Generator) -> tuple[Any, 
     variables, spread = {}, {}
     groups = [bag.draws("posterior") for bag in bags]
     for name, variable in ((str(n), v) for n, v in own.data_vars.items()):
-        drawn = name.replace("tau_params", "tau_params drawn")  # the spread of sizes has the name of their copies
+        drawn = name.replace(f"tau_{by}", f"tau_{_copies_of(by)}")  # the spread has the name of the copies
         parts = [g[name if name in g else drawn][pick] for g, pick in zip(groups, picks, strict=True)]
         stacked = np.stack(parts)
         variables[name] = (variable.dims, stacked.reshape(-1, *stacked.shape[2:])[order].reshape(variable.shape))

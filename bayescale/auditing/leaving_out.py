@@ -157,10 +157,13 @@ def _label(line: Linearised, clusters: Clusters, members: np.ndarray) -> str:
     return f"{C[members].min():.3g} to {C[members].max():.3g} FLOP"
 
 
-def linearised_fit(fit: Fit, quantities: Sequence[str] = ()) -> tuple[Linearised, list[str], np.ndarray]:
+def linearised_fit(
+    fit: Fit, quantities: Sequence[str] = (), elements: bool = False
+) -> tuple[Linearised, list[str], np.ndarray]:
     """A fit linearised about its mode, with the names of quantities and their gradients (of the log where positive).
 
-    Raises `NotFittedFor` where that cannot be done, `LawError` (BS-L002) for an unknown quantity.
+    With `elements` these may be elements of vectors, as `A[c4]`. Raises `NotFittedFor` where that cannot be done,
+    `LawError` (BS-L002) for an unknown quantity.
     """
     require_one_model(fit)
     if not fit.audit or fit.info.get("sampler") == "least_squares":
@@ -171,6 +174,14 @@ def linearised_fit(fit: Fit, quantities: Sequence[str] = ()) -> tuple[Linearised
     draws = {n: x.reshape(-1) for n, x in flattened(fit.tree["posterior"].to_dataset()[[*_reported(fit)]])}
     if unknown := [q for q in quantities if q not in draws]:
         raise LawError(f"no quantity {unknown[0]!r}", code="BS-L002", remedy=nearest(unknown[0], [*draws]))
+    scalars = fit.draws("posterior")
+    if several := [q for q in quantities if q not in scalars and not elements]:
+        single = [n for n in draws if n in scalars]
+        raise LawError(
+            f"{several[0]!r} is one value of several, which is not looked at here",
+            code="BS-L002",
+            remedy=f"Ask for one of {', '.join(single)}." if single else "No quantity of this law has one value.",
+        )
     effects = {
         i.site: np.asarray(fit.tree["posterior"][i.site]).reshape(len(z), -1) for i in model.structure.intercepts
     }

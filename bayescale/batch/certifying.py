@@ -123,7 +123,8 @@ def _numbers_program(model: Model) -> Callable[..., tuple[Any, ...]]:
         x = jnp.stack(_reported(model, exact, references, budgets, jnp))
         energy = energy.astype(np.float64)
         e_bfmi = jnp.mean(jnp.diff(energy, axis=-1) ** 2, axis=-1) / jnp.var(energy, axis=-1)
-        constant = x.max(axis=(-2, -1)) == x.min(axis=(-2, -1))
+        top = x.max(axis=(-2, -1))
+        constant = (top == x.min(axis=(-2, -1))) & jnp.isfinite(top)
         return *diagnose(x), constant, diverging.sum(), e_bfmi
 
     return run

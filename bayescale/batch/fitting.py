@@ -15,7 +15,7 @@ from bayescale.batch.certifying import DIVERGENT, ESS
 from bayescale.batch.ladder import CHAINS, DRAWS, MANY, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
-from bayescale.errors import BayescaleError, LawError, NotConverged, worst
+from bayescale.errors import BayescaleError, LawError, NotConverged, nearest, worst
 from bayescale.inference import examined, fit_info, runs_info
 from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
@@ -136,6 +136,13 @@ def fit_many(
     if precision not in PRECISIONS:
         raise LawError(f"precision {precision!r} is neither float64 nor float32", code="BS-U001")
     named = names_of(tables)
+    held_out = {str(n): np.asarray(mask, bool) for n, mask in (held_out or {}).items()}
+    if unknown := [n for n in held_out if n not in named]:
+        raise LawError(
+            f"rows are held out of {unknown[0]!r}, which is no table of this batch",
+            code="BS-U001",
+            remedy=nearest(unknown[0], [*named]),
+        )
     if held_out and examine:
         raise LawError("tables with rows held out are not examined", code="BS-U001", remedy="Leave out examine.")
     informed = {k: parse_prior(p) if isinstance(p, str) else p for k, p in (priors or {}).items()}
@@ -153,7 +160,7 @@ def fit_many(
     with progress_bar(progress, f"{law.spec} on {len(named)} tables", steady=len(named) >= MANY) as report:
         report(0.0, "reading")
         asked = (prob, tuple(flops), precision)
-        tasks, refused = _prepared(named, law, seed, flops, options, asked, held_out or {})
+        tasks, refused = _prepared(named, law, seed, flops, options, asked, held_out)
         parts = kept.found(tasks, law) if kept else []
         if examine:
             parts = [examined(part, workers=workers, progress=_examining(report)) for part in parts]
@@ -219,7 +226,9 @@ def _elsewhere(
     known = base.name in LAWS and find_law(base.spec) is base
     shared, options = (base.spec, {**options, "pool": pool}) if known else (law, options)
     tables = [{t.name: t.model.runs for t in block} for block in blocks]
-    for future in [client.submit(_fitted, shared, part, {**options, **given}) for part in tables if part]:
+    held = [{n: given["held_out"][n] for n in part if n in given["held_out"]} for part in tables]
+    sent = [{**options, **given, "held_out": own} for own in held]
+    for future in [client.submit(_fitted, shared, *s) for s in zip(tables, sent, strict=True) if s[0]]:
         tree, info, status, runs = future.result()
         yield Batch(tree, law, info, status, runs)
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from bayescale.allocation import default_budgets
-from bayescale.diagnostics import design_findings, require_answerable, settings_of
-from bayescale.errors import BayescaleError, Finding
+from bayescale.diagnostics import design_findings, require_answerable, settings_of, without_groups
+from bayescale.errors import BayescaleError, Finding, RunsError
 from bayescale.law import Law
 from bayescale.model import Model, build_model, with_responses
 from bayescale.reading import read_runs
@@ -77,14 +77,22 @@ def prepare(
     What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
     """
     runs = table if isinstance(table, Runs) else read_runs(table)
+    if held is not None and held.shape != (len(runs),):
+        raise RunsError(
+            f"{held.shape} says which of {len(runs)} rows are held out",
+            file=runs.source,
+            remedy="Give one true or false a row, of the rows as they were read.",
+        )
     known = None if designs is None else _design_key(runs, law, held)
     design = None if designs is None or known is None else designs.get(known)
     if design is None:
         kept = runs if held is None else runs.take(~np.asarray(held, bool))
-        plain = build_model(law, kept, noise=options["noise"], group="none", fix=options["fix"], tie=options["tie"])
+        fix, tie = without_groups(law, options["fix"], options["tie"])
+        plain = build_model(law, kept, noise=options["noise"], group="none", fix=fix, tie=tie)
         findings = design_findings(plain, flops)
         require_answerable(findings, kept)  # no runs are proposed: a search a table would outlast the batch
-        model = plain if _is_plain(options, held) else build_model(law, runs, held=held, **options)
+        same = (fix, tie) == (dict(options["fix"] or {}), list(options["tie"])) and _is_plain(options, held)
+        model = plain if same else build_model(law, runs, held=held, **options)
         padded = _with_padded_levels(model)
         design = Design(findings, model, padded, _digest(seed, padded), default_budgets(runs))
         if designs is not None and known is not None and not model.structure.observing.serial:
@@ -95,7 +103,7 @@ def prepare(
             design.padded, runs=model.runs, data={**design.padded.data, "responses": model.data["responses"]}
         )
     key = _key(design.digest, padded)
-    about = f"{key.tolist()} {list(asked)} {_version()}"
+    about = f"{key.tolist()} {list(asked)} {_version()} {runs.sha256} {runs.rows}"  # audits look at every column
     fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
     return Task(name, model, padded, key, design.findings, fingerprint, design.budgets)
 

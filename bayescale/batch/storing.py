@@ -49,8 +49,8 @@ class Store:
         """Write one more part, if there is anything in it; its name appears only when the file is whole."""
         if not part.names:
             return
-        path = self.folder / f"part-{len(self.files):04d}.nc"
-        self.files.append(part.save(path))
+        taken = [int(n) for f in self.folder.glob("part-*.nc") if (n := f.stem.removeprefix("part-")).isdigit()]
+        self.files.append(part.save(self.folder / f"part-{max(taken, default=-1) + 1:04d}.nc"))
 
 
 def selected(batch: Batch, names: Sequence[str]) -> Batch:

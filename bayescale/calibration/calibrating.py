@@ -168,6 +168,7 @@ def calibrate(
     if given is not None:
         own = given.info["options"]
         options |= {"group": given.grouped, "references": given.references, "fix": own["fix"]}
+        options["min_flops"] = own.get("min_flops")
         options["tie"] = tuple((a, b) for a, b in own["tie"])
         options["priors"] = {name: parse_prior(text) for name, text in own["priors"].items()}
         tables = {name: _joined(given.runs, table) for name, table in made.tables.items()}

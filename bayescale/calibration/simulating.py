@@ -92,7 +92,9 @@ def simulate(
         columns = {r.source: made[r.name][0, k] for r in law.responses}
         columns |= _errors(model, columns)
         frame = runs.frame.assign(**columns)
-        named[f"simulated-{k}"] = Runs(frame, f"simulated-{k}", runs.loss_unit, convention=runs.convention)
+        named[f"simulated-{k}"] = Runs(
+            frame, f"simulated-{k}", runs.loss_unit, column_map=runs.column_map, convention=runs.convention
+        )
     return Simulated(named, _truth(model, out), model, flat)
 
 

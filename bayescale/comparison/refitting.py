@@ -12,7 +12,7 @@ import numpy as np
 from bayescale.batch import fit_many
 from bayescale.comparison.densities import Density, bridged, held_log_density, joined_chains
 from bayescale.errors import NotConverged, NotFittedFor, RunsError
-from bayescale.law import Law
+from bayescale.law import Law, Prior, parse_prior
 from bayescale.model import Model
 from bayescale.posterior import CERTIFIED, Batch, Fit, flat_draws, model_of
 from bayescale.runs import Runs
@@ -48,6 +48,10 @@ class Contender:
         return Contender(fit.law, options, fit)
 
 
+def _told(prior: Prior | str) -> str:
+    return str(parse_prior(prior) if isinstance(prior, str) else prior)
+
+
 def named(contenders: Sequence[Contender]) -> list[Contender]:
     """Contenders with names that tell them apart: the law, and what else differs."""
     parts, specs = [], {c.law.spec for c in contenders}
@@ -60,7 +64,9 @@ def named(contenders: Sequence[Contender]) -> list[Contender]:
             "group": "groups " + o["group"] if isinstance(o["group"], str) else f"groups {', '.join(o['group'])}",
             "fix": ", ".join(f"{k} = {v:g}" for k, v in (o.get("fix") or {}).items()),
             "tie": ", ".join(f"{a} = {b}" for a, b in o.get("tie") or ()),
-            "priors": ", ".join(f"{k} {v}" for k, v in (o.get("priors") or {}).items()),
+            "priors": ", ".join(
+                f"{k} {parse_prior(v) if isinstance(v, str) else v}" for k, v in (o.get("priors") or {}).items()
+            ),
             "min_flops": "cut averaged over" if o.get("min_flops") else "",
         }
         parts.append(told)

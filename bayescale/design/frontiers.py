@@ -103,16 +103,18 @@ def compare_curves(
     law = one.law
     closed = law.optimum is not None and not given and axis.frontier
     loss = loss_at(law, axis, closed)
-    scalars = {k: float(v) for k, v in one.references.items() if np.ndim(v) == 0} | {
-        k: float(v) for k, v in given.items()
-    }
     wide = float(np.log(WIDEST))
 
-    def pair(x, y, u, low, high, fixed):
-        def of(values):
+    def known(fit: Fit) -> dict[str, np.ndarray]:
+        """What a fit's draws are read with: its own references, and what is given."""
+        scalars = {k: v for k, v in fit.references.items() if np.ndim(v) == 0} | dict(given)
+        return {k: np.asarray(v, float) for k, v in scalars.items()}
+
+    def pair(x, y, u, low, high, known_x, known_y):
+        def of(values, fixed):
             return lambda v: loss(v, {**fixed, **values})
 
-        of_x, of_y = of(x), of(y)
+        of_x, of_y = of(x, known_x), of(y, known_y)
 
         def log_factor(v):
             target = of_y(v)
@@ -141,10 +143,11 @@ def compare_curves(
         np.log(at),
         np.asarray(np.log(ends[0])),
         np.asarray(np.log(ends[1])),
-        {k: np.asarray(v) for k, v in scalars.items()},
+        known(one),
+        known(other),
     )
     with double_precision():
-        mapped = jax.vmap(pair, in_axes=(0, 0, None, None, None, None))
+        mapped = jax.vmap(pair, in_axes=(0, 0, None, None, None, None, None))
         program = compiled(("multiplier", law, axis, closed, tuple(sorted(given))), mapped, *arguments)
         found = {k: np.asarray(v) for k, v in program(*arguments).items()}
     return {k: v.T if v.ndim == 2 else v for k, v in found.items()}

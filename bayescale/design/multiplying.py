@@ -207,6 +207,12 @@ def multiplier(
     for side in sides.values():
         require_headline(side, draws)
     first = next(iter(sides.values()))
+    units = {n: side.info["loss_unit"] for n, side in sides.items()}
+    if len({*units.values()}) > 1:
+        raise NotFittedFor(
+            f"losses in different units cannot be compared: {', '.join(f'{n} in {u}' for n, u in units.items())}",
+            remedy="Convert the tables to one unit, or name recipes of one unit with between=.",
+        )
     axis = axis_of(first.law, given)
     runs = {n: axis.values(side.runs, side.law) for n, side in sides.items()}
     largest = max(float(v.max()) for v in runs.values())

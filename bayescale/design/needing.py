@@ -13,7 +13,7 @@ from bayescale.errors import LawError, NotFittedFor
 from bayescale.law import Law, call
 from bayescale.laws import find_law
 from bayescale.narrowness.clusters import label_of
-from bayescale.posterior import Fit
+from bayescale.posterior import Fit, flattened
 
 #: Nobody repeats the same sizes more often than this: a width that so many times the rows do not reach is out of reach.
 _MOST_REPEATS = 1e4
@@ -79,11 +79,12 @@ def runs_needed(fit: Fit, quantity: str, *, width: float, prob: float | None = N
     if fit.headline_source == "none":
         raise NotFittedFor("this fit headlines no interval to start from", code="BS-F002")
     prob = fit.prob if prob is None else prob
-    line, names, gradients = linearised_fit(fit, (quantity,))
+    line, names, gradients = linearised_fit(fit, (quantity,), elements=True)
     if not names:
         raise NotFittedFor(f"{quantity!r} does not depend smoothly on the law's coordinates")
     g = gradients[0]
-    ends = np.quantile(fit.draws()[quantity], [(1 - prob) / 2, (1 + prob) / 2])
+    shown = dict(flattened(fit.tree["headline"].to_dataset()))[quantity]
+    ends = np.quantile(shown, [(1 - prob) / 2, (1 + prob) / 2])
     now, rows = float(ends[1] - ends[0]), len(line.residual)
 
     def share(times: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, largest_compute, require_optimum
+from bayescale.allocation import allocate, largest_compute, require_headline, require_optimum
 from bayescale.auditing import linearised_fit
 from bayescale.diagnostics import ProposedRun
 from bayescale.errors import NotFittedFor
@@ -78,19 +78,21 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None) -> NextRu
     in the law's coordinates, their posterior covariance S, and a candidate's slope s and noise v (effects of new sizes
     and budgets included), one run takes (g'Ss)^2 / (v + s'Ss) from the variance: runs of new sizes are added one at a
     time, the one that takes most, or that takes most a FLOP, whichever way ends lower, while the budget lasts. It
-    trusts the law: where the verdict says that one law does not fit, first do what its line *Next* says.
+    trusts the law: where the verdict says that one law does not fit, first do what its line *Next* says. The sd is that
+    of the headline's draws; of it the new runs leave the share that they leave of the posterior's.
 
     Raises
     ------
     NotFittedFor
         For a law without an optimum at a budget, or that asks for more than size, tokens and compute; a fit that was
-        not examined; or a budget that buys no run within the design's reach.
+        not examined or headlines nothing; or a budget that buys no run within the design's reach.
 
     Example
     -------
     >>> bs.next_runs(fit, budget=1e15).frame()  # doctest: +SKIP
     """
     require_optimum(fit.law, {})
+    require_headline(fit, "headline")
     line, _, _ = linearised_fit(fit)
     largest = largest_compute(fit.runs)
     goal = float(target) if target is not None else _TARGET * largest
@@ -110,5 +112,6 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None) -> NextRu
             remedy="Ask for more compute; a law of more than size, tokens and compute is not planned for.",
         )
     chosen, ratio = found
-    sd = float(np.log(params).std())
+    headline = np.asarray(allocate(fit, [goal], far_ok=True).dataset["params"])
+    sd = float(np.log(headline).std())
     return NextRuns(chosen, float(budget), goal, sd, sd * ratio, fit.law.spec, fit.info["runs"]["source"])

@@ -9,6 +9,7 @@ from bayescale.diagnostics.before import (
     laws_along,
     proposal,
     require_answerable,
+    without_groups,
 )
 from bayescale.diagnostics.jacobian import exponents_of
 from bayescale.diagnostics.ladders import Ladder, ladders_of
@@ -31,4 +32,5 @@ __all__ = [
     "proposal",
     "require_answerable",
     "settings_of",
+    "without_groups",
 ]

@@ -16,6 +16,7 @@ from bayescale.errors import BayescaleError, Finding, RunsError, worst
 from bayescale.law import Law, PooledLaw, Spread
 from bayescale.laws import LAWS, find_law
 from bayescale.model import Model, build_model
+from bayescale.model.observing import CUT, EXCESS, RANGE
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct, short
 
 if TYPE_CHECKING:
@@ -130,9 +131,23 @@ def doctor(
         'pass'
     """
     law = find_law(law)
+    fix, tie = without_groups(law, fix, tie)
     model = build_model(law, runs, noise=noise, group="none", fix=fix, tie=tie)
     asked = dict(runs=runs, law=law, fix=fix, tie=tie, noise=noise)
     return Diagnosis(design_findings(model, flops), law.spec, runs.source, asked)
+
+
+def without_groups(
+    law: Law, fix: Mapping[str, float] | None, tie: Sequence[tuple[str, str]]
+) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """What is fixed and tied of a model without groups: spreads of effects, correlations and cuts are not in it."""
+    own = {p.name for p in (*law.parameters, *law.coordinates())}
+
+    def there(name: str) -> bool:
+        stem = name.split("_")[0]
+        return name in own or not (stem == "tau" or stem in (RANGE.name, EXCESS.name, CUT.name))
+
+    return {n: v for n, v in (fix or {}).items() if there(n)}, [(a, b) for a, b in tie if there(a) and there(b)]
 
 
 def design_findings(model: Model, flops: Sequence[float] = ()) -> tuple[Finding, ...]:

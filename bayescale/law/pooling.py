@@ -87,7 +87,7 @@ class PooledLaw(Law):
         """The pooling as a document: it makes the same law again from its base."""
         return {
             self.column: {
-                name: {"prior": _exactly(s.prior) if s.prior else None, "few": s.few, "on": s.on}
+                name: {"prior": s.prior.exact if s.prior else None, "few": s.few, "on": s.on}
                 for name, s in (self.spreads or {}).items()
             }
         }
@@ -223,10 +223,6 @@ def _coordinate(law: Law, name: str) -> str:
 
 
 def _nothing() -> None: ...
-
-
-def _exactly(prior: Prior) -> str:
-    return f"{prior.family}({', '.join(map(repr, prior.args))})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,6 +280,11 @@ class Prior:
         return f"{self.family}({', '.join(f'{a:.6g}' for a in self.args)})"
 
     @property
+    def exact(self) -> str:
+        """All digits, as `parse_prior` takes them."""
+        return f"{self.family}({', '.join(map(repr, self.args))})"
+
+    @property
     def described(self) -> str:
         """As a person reads it, and as `parse_prior` takes it: a median and a factor, or a mean and a deviation.
 

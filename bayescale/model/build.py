@@ -161,7 +161,7 @@ def build_model(
     options = {
         "fix": dict(fix or {}),
         "tie": [list(t) for t in tie],
-        "priors": {k: str(v) for k, v in (priors or {}).items()},
+        "priors": {k: v.exact for k, v in (priors or {}).items()},
         "min_flops": min_flops,
         "pool": law.pool if isinstance(law, PooledLaw) else None,
         "curve": checkpoints is not None and not any(g.kind == "run" for g in groupings),

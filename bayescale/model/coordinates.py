@@ -289,9 +289,13 @@ def formulas_of(law: Law) -> tuple[dict[str, Any], dict[str, Any]]:
     return forward, backward
 
 
+#: By the unit of a parameter, the power of the response's unit in it.
+RESPONSE_POWERS = {"response": 1, "1/response": -1}
+
+
 def _in_unit(p: Parameter, factor: float) -> Parameter:
     """The parameter with its prior in the table's unit of the response."""
-    power = {"response": 1, "1/response": -1}.get(p.unit, 0)
+    power = RESPONSE_POWERS.get(p.unit, 0)
     if not power or p.prior is None or factor == 1:
         return p
     size = factor**power

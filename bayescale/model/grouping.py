@@ -78,6 +78,7 @@ def make_groupings(
 def _asked(runs: Runs, column: str) -> Grouping:
     if column in ("flops", "budget") and not runs.has("budget") and (found := isoflop_levels(runs)):
         return found
+    column = runs.resolve(column)
     index, levels = runs.labels(column)
     kind = _KINDS.get(column, "other")
     if len(levels) < 2:

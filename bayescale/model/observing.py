@@ -216,8 +216,8 @@ def curves_of(runs: Runs, index: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Which curve every row is on: those of a run that a column sorts into kinds, or that share a place, are several.
 
     Kinds are phases, or sets that a checkpoint was evaluated on: a column of text sorts where more curves of three rows
-    come of it, one of numbers (seeds) where rows share a place as well. What is left at one place goes to a first
-    curve, a second and so on, in the order of the rows.
+    come of it, one of numbers (seeds) where rows share a place as well. Rows of different responses are always on
+    different curves. What is left at one place goes to a first curve, a second and so on, in the order of the rows.
     """
     import pandas as pd
 
@@ -231,7 +231,7 @@ def curves_of(runs: Runs, index: np.ndarray, place: np.ndarray) -> np.ndarray:
         kind = runs.labels(header)[0].astype(np.int64)
         finer = np.unique(curve * (kind.max() + 1) + kind, return_inverse=True)[1]
         long = [(np.bincount(c) >= FEWEST_CHECKPOINTS).sum() for c in (curve, finer)]
-        if long[1] > long[0]:
+        if long[1] > long[0] or header == "response":
             curve = finer
     copy = _copies(curve, place)
     return np.unique(curve * (copy.max() + 1) + copy, return_inverse=True)[1]
@@ -258,12 +258,16 @@ def place_column(law: Law, runs: Runs) -> str | None:
 def observing_data(
     o: Observing, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None, held: np.ndarray
 ) -> dict[str, Any]:
-    """The numbers behind `o` that belong to rows whatever the response, unpadded; rows `held` out are no neighbours."""
+    """The numbers behind `o` that belong to rows whatever the response, unpadded.
+
+    Rows `held` out are no neighbours, nor are those of which only a bound is known: their residuals are not seen.
+    """
     data: dict[str, Any] = {}
     if o.moved:
         data["input_error"] = {column: _relative_error(runs, column) for column, _ in o.moved}
     if checkpoints is not None and o.serial:
-        previous, gap = _neighbours(*checkpoints, held)
+        unseen = held | (runs.values("undertuned") > 0) if o.nodes == BOUNDED_NODES else held
+        previous, gap = _neighbours(*checkpoints, unseen)
         data["serial"] = {"previous": previous, "gap": gap}
     if o.excess:
         log_flops = _log_flops(runs)

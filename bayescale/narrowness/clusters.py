@@ -66,7 +66,7 @@ def clusters_of(runs: Runs, fitted: Sequence[Grouping]) -> tuple[Clusters, ...]:
     for g in fitted:
         add(g.column, g.index, True)
     for column in AUTOMATIC:
-        if runs.has(column):
+        if runs.sorts(column):
             add(column, runs.labels(column)[0])
     if not runs.has("budget") and (made := isoflop_levels(runs)):
         add("budget", made.index)

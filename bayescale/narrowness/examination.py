@@ -88,6 +88,7 @@ def examine(
     if line is None or not names:
         why = "the law has an exact likelihood or several responses" if line is None else "the prior holds every number"
         findings.append(Finding("narrow-interval", "narrowness", "pass", None, None, f"not examined: {why}"))
+        findings += [prior_conflict(line, z)] if line is not None else []
         return Examination(tuple(findings), {}, shares)
     bench = Bench(
         line,

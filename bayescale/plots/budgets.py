@@ -111,7 +111,7 @@ def _budgets(runs: Runs, C: np.ndarray, given: Sequence[float] | None) -> tuple[
         nearest = distance.argmin(axis=1)
         return asked, np.where(distance.min(axis=1) <= np.log(NEAR_BUDGET), nearest, -1)
     sizes, _ = runs.labels("params")
-    if runs.has("budget"):
+    if runs.sorts("budget"):
         index, fewest = runs.labels("budget")[0], 2
     elif found := isoflop_levels(runs):
         index, fewest = found.index, 3

@@ -162,9 +162,7 @@ class Fit:
             if not str(k).startswith("level_of_")
         }
         frame = pd.DataFrame(columns, index=pd.Index(np.asarray(constant["row"]), name="row"))
-        about = self.info["runs"]
-        notes = tuple(Note("BS-R052", text) for text in about["assumptions"])
-        return Runs(frame, about["source"], self.info["loss_unit"], notes, about["rows"])
+        return kept_runs(frame, self.info)
 
     def draws(self, group: str = "headline") -> dict[str, np.ndarray]:
         """The draws of a group by name, chains joined: arrays of shape (samples, ...)."""
@@ -316,6 +314,18 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
 
         return loaded(made)
     return made
+
+
+def kept_runs(frame: pd.DataFrame, info: Mapping[str, Any]) -> Runs:
+    """The table of a fit from the columns that a file holds, where a blank label is an empty text, and what it says."""
+    about = info["runs"]
+    text = {c: frame[c].where(frame[c] != "") for c in frame if frame[c].dtype.kind not in "fiub"}
+    frame = frame.assign(**text)
+    told = (about["source"], info["loss_unit"])
+    runs = Runs(frame, *told, (), about["rows"], about.get("column_map", {}), info.get("convention"))
+    known, said = runs.assumptions, tuple(about["assumptions"])  # the columns' names are told anew
+    notes = tuple(Note("BS-R052", text) for text in (said[len(known) :] if said[: len(known)] == known else said))
+    return replace(runs, notes=notes)
 
 
 def flattened(dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayescale.errors import FitError, Note, NotFittedFor, nearest
-from bayescale.posterior.fit import Fit, summarise
+from bayescale.errors import FitError, NotFittedFor, nearest
+from bayescale.posterior.fit import Fit, kept_runs, summarise
 from bayescale.posterior.tree import SLASH, constant_of
 from bayescale.runs import Runs
 
@@ -97,7 +97,9 @@ class Batch(Fit):
                 there = [n for n in self.names if variable in self.info["datasets"][n]["reported"]]
                 shown, own = (d[variable].sel(dataset=there).to_numpy() for d in (headline, posterior))
                 found = summarise(own, prob, shown)
-                rows |= {(n, str(variable)): q.__dict__ for n, q in zip(there, found, strict=True)}
+                for n, q in zip(there, found, strict=True):
+                    told = [self.info["datasets"][n].get(k, {}).get(variable) for k in ("narrowness", "prior_share")]
+                    rows[n, str(variable)] = replace(q, narrowness=told[0], prior_share=told[1]).__dict__
         if any(v.ndim > 3 for v in headline.data_vars.values()):
             rows |= {(n, q): v.__dict__ for n in self.names for q, v in self[n].quantities(prob).items()}
         index = pd.MultiIndex.from_tuples(list(rows), names=["dataset", "quantity"])
@@ -135,7 +137,8 @@ class Batch(Fit):
             {k: v.item() if hasattr(v, "item") else v for k, v in row.items() if v == v}
             for row in self.status.reset_index().to_dict("records")
         ]
-        return Fit(tree, self.law, {**self.info, "status": status}).save(path, force=force)
+        datasets = {n: {**info, "numbers": _numbers(self.tables[n])} for n, info in self.info["datasets"].items()}
+        return Fit(tree, self.law, {**self.info, "datasets": datasets, "status": status}).save(path, force=force)
 
     def __repr__(self) -> str:
         counts = self.status["status"].value_counts()
@@ -190,6 +193,11 @@ def _one(dataset: xr.Dataset, position: int, info: Mapping[str, Any]) -> xr.Data
     return made
 
 
+def _numbers(runs: Runs) -> dict[str, str]:
+    """The types of columns of numbers: beside another table's text they are kept as text."""
+    return {str(c): str(kind) for c, kind in runs.frame.dtypes.items() if kind.kind in "fiu"}
+
+
 def _columns_of(frames: list[pd.DataFrame]) -> xr.Dataset:
     import pandas as pd
     import xarray as xr
@@ -213,8 +221,9 @@ def loaded(fit: Fit) -> Batch:
         info = fit.info["datasets"][name]
         frame = pd.DataFrame(part.set_index(_ROW)[info["columns"]])
         frame.index.name = "row"
-        notes = tuple(Note("BS-R052", text) for text in info["runs"]["assumptions"])
-        tables[name] = Runs(frame, info["runs"]["source"], info["loss_unit"], notes, info["runs"]["rows"])
+        numbers = {c: kind for c, kind in info.get("numbers", {}).items() if frame[c].dtype.kind not in "fiub"}
+        frame = frame.replace({c: {"": "nan"} for c in numbers}).astype({c: float for c in numbers}).astype(numbers)
+        tables[name] = kept_runs(frame, info)
     status = pd.DataFrame(fit.info["status"]).set_index("dataset")
     tree = fit.tree.copy()
     del tree["tables"]

@@ -283,6 +283,6 @@ def constant_of(runs: Runs) -> xr.Dataset:
     for name in runs.frame.columns:
         column = runs.frame[name]
         text = column.dtype.kind not in "fiub"
-        values = column.astype(str).to_numpy(object) if text else column.to_numpy(copy=True)
+        values = column.astype("string").fillna("").to_numpy(object) if text else column.to_numpy(copy=True)
         variables[str(name).replace("/", SLASH)] = ("row", values)
     return xr.Dataset(variables, coords={"row": list(runs.rows)})

@@ -156,7 +156,7 @@ def _budgets(runs: Runs) -> list[np.ndarray]:
     C = compute_of(runs)
     if C is None or not runs.has("params"):
         return []
-    if runs.has("budget"):
+    if runs.sorts("budget"):
         index = runs.labels("budget")[0]
     elif made := isoflop_levels(runs):
         index = made.index

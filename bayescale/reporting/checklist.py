@@ -342,7 +342,7 @@ def _sheet_items(fit: Fit, document: Mapping[str, Any], known: Mapping[str, str]
     report, about = document["report"], fit.info["runs"]
     budgets = ", ".join(f"{e['flops']:.3g}" for e in document["allocation"])
     levels = None
-    if fit.runs.has("budget"):
+    if fit.runs.sorts("budget"):
         levels = len(fit.runs.labels("budget")[1])
     elif made := isoflop_levels(fit.runs):
         levels = len(made.levels)
