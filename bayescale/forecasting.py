@@ -12,6 +12,7 @@ import numpy as np
 from bayescale.allocation import (
     FAR,
     allocate,
+    caveats,
     largest_compute,
     parameter_draws,
     require_headline,
@@ -35,6 +36,10 @@ KINDS = {
     "new_group": "one run of groups not seen before: curve, group effects and noise",
     "same_group": "one run of the named groups: curve, their estimated effects and noise",
 }
+
+
+#: The log by which a C that is given beside N and D may differ from 6ND: tables count it in other ways too.
+_APART = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +147,7 @@ def forecast(
     if parts := members_of(fit):
         options = dict(N=N, D=D, C=C, inputs=inputs, levels=levels, prob=prob, seed=seed)
         return _of_members(fit, parts, {**options, "draws": draws, "response": response, "far_ok": far_ok})
+    told = caveats(fit, draws)
     fit, novel, levels, about = _chosen(fit, levels, seed)
     law = fit.law
     named = {r.name: r for r in law.responses}
@@ -227,17 +233,17 @@ def forecast(
     ratio = np.broadcast_to(compute / largest, (points,))
     if np.isfinite(ratio).any():
         require_within_reach(np.asarray(compute, float), largest, far_ok)
-    notes = [*about, *(f"{k}: {KINDS[k]}" for k in made)]
+    notes = [*told, *about, *(f"{k}: {KINDS[k]}" for k in made)]
     if carried_on is not None:
         notes.append("same_group goes on from the checkpoint of the run that comes before, point by point")
     if few := [column for column in fit.group if column not in learnt]:
-        notes.append(f"an average of the known levels of {', '.join(few)}: name one, as levels={{{few[0]!r}: ...}}")
+        notes.append(
+            f"an average of the known levels of {', '.join(few)}: name one with levels= (--level {few[0]}=NAME)"
+        )
     if np.nanmax(ratio, initial=0) > FAR:
         notes.append(f"up to {np.nanmax(ratio):.0f} times beyond the largest run: mostly the law's form")
     unit = fit.info["loss_unit"] if predicted.name == "loss" else predicted.unit
-    return Forecast(
-        dataset, at, fit.prob if prob is None else prob, ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws)
-    )
+    return Forecast(dataset, at, fit.probability(prob), ratio, law.spec, unit, tuple(notes), fit.interval_kind(draws))
 
 
 def _of_run(fit: Fit, levels: Mapping[str, str]) -> dict[str, str]:
@@ -328,6 +334,9 @@ def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) 
         "N": (("C", "D"), lambda v: v["C"] / (k * v["D"])),
         "M": (("N", "D"), lambda v: v["D"] / v["N"]),
     }
+    trio = [arrays[name] for name in "NDC" if name in arrays]
+    if len(trio) == 3 and np.max(np.abs(np.log(trio[2] / (k * trio[0] * trio[1])))) > _APART:
+        raise NotFittedFor("N, D and C contradict one another: C = 6ND", remedy="Give two of them.")
     for name, (needs, rule) in rules.items():
         if name not in arrays and all(n in arrays for n in needs):
             one, other = needs

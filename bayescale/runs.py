@@ -429,7 +429,7 @@ def short(x: float, digits: int = 2) -> str:
     if not np.isfinite(x):
         return "?"
     for size, letter in _UNITS:
-        if abs(x) >= size:
+        if abs(float(f"{x:.{digits - 1}e}")) >= size:  # 999,900 is 1.0M
             return f"{_significant(x / size, digits)}{letter}"
     return _significant(x, digits)
 

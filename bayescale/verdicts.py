@@ -53,6 +53,8 @@ def header_of(fit: Fit) -> str:
     """Which table, which law, how many of its rows, and how they are spread."""
     about, runs = fit.info["runs"], fit.runs
     rows = f"{about['used']} runs" if about["used"] == about["rows"] else f"{about['used']} of {about['rows']} rows"
+    if runs.sorts("run") and (count := len(runs.labels("run")[1])) < len(runs):
+        rows = f"{rows.replace(' runs', ' rows')} of {count} run{'s' if count > 1 else ''}"
     spread = []
     if runs.sorts("recipe") and (count := len(runs.labels("recipe")[1])) > 1:
         spread.append(f"{count} recipes")

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayescale.allocation.budgets import (
     NEAR_OPTIMAL,
+    caveats,
     cost_named,
     largest_compute,
     optimise,
@@ -19,7 +20,7 @@ from bayescale.allocation.budgets import (
 )
 from bayescale.allocation.deciding import decide, shown
 from bayescale.allocation.record import Allocation
-from bayescale.errors import NotFittedFor
+from bayescale.errors import LawError, NotFittedFor
 from bayescale.law import Law, call
 from bayescale.posterior import Fit, for_each_table, levels_of, one_level
 
@@ -72,11 +73,12 @@ def allocate(
     decision = fit.law.decides
     if decision is not None and decision.left(given):
         require_headline(fit, draws)
+        told = caveats(fit, draws)
         fit, levels, about = one_level(fit, levels)
         return decide(
             fit,
             budgets,
-            about=about,
+            about=(*told, *about),
             prob=prob,
             max_params=max_params,
             cost=cost,
@@ -92,7 +94,14 @@ def allocate(
     if weights:
         raise NotFittedFor(f"the law {fit.law.name!r} has no levels whose mean is least", remedy="Leave weights out.")
     require_headline(fit, draws)
+    told = caveats(fit, draws)
     fit, levels, about = one_level(fit, levels)
+    if levels and not any(p.over for p in fit.law.parameters):
+        raise LawError(
+            f"nothing of this law differs by {', '.join(map(repr, levels))}",
+            code="BS-L002",
+            remedy="Leave the level out; the effect of a group moves a forecast, not the best size.",
+        )
     law = fit.law
     runs = fit.runs
     rule = cost_named(cost, runs)
@@ -120,7 +129,7 @@ def allocate(
         coords={"flops": budgets, "chain": posterior["chain"], "draw": posterior["draw"]},
         attrs={"law": law.spec, "cost": rule.meaning, "near_optimal": NEAR_OPTIMAL, "draws": draws},
     )
-    notes = [*about]
+    notes = [*told, *about]
     if rule.name == "6nd" and runs.has("flops") and runs.has("params") and runs.has("tokens"):
         ratio = runs.values("flops") / rule.flops(runs.values("params"), runs.values("tokens"))
         if np.max(np.abs(ratio - 1)) > 0.05:
@@ -133,7 +142,7 @@ def allocate(
         notes.append(f"the cap of {max_params:.3g} parameters binds in a share of the draws: {', '.join(shares)}")
     return Allocation(
         dataset,
-        fit.prob if prob is None else prob,
+        fit.probability(prob),
         largest,
         law.spec,
         rule.meaning,

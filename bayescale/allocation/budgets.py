@@ -27,24 +27,42 @@ _GRID = 400
 
 @dataclass(frozen=True)
 class Cost:
-    """How compute follows from model size and data: C = 6 N D exp(log_factor) N**slope, both 0 by convention."""
+    """How compute follows from model size and data: C = 6 N D exp(log_factor) N**slope, both 0 by convention.
+
+    Beyond the log sizes `low` and `high` that it was learnt between, the factor stays what it is there.
+    """
 
     name: str
     meaning: str
     log_factor: float = 0.0
     slope: float = 0.0
+    low: float = -1e3
+    high: float = 1e3
+
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """What a compiled program takes of it."""
+        return {n: np.asarray(getattr(self, n), float) for n in ("log_factor", "slope", "low", "high")}
+
+    def log_times(self, log_N):
+        """The log of what a model size costs over 6ND; any array type."""
+        low, high = (log_N < self.low) * (self.low - log_N), (log_N > self.high) * (self.high - log_N)
+        return self.log_factor + self.slope * (log_N + low + high)
 
     def log_tokens(self, log_N, log_C):
         """The log of the training tokens that a budget buys for a model size; any array type."""
-        return log_C - np.log(FLOPS_PER_PARAM_TOKEN) - self.log_factor - (1 + self.slope) * log_N
+        return log_C - np.log(FLOPS_PER_PARAM_TOKEN) - self.log_times(log_N) - log_N
 
     def log_largest(self, log_C):
         """The log of the model size for which a budget buys one token."""
-        return (log_C - np.log(FLOPS_PER_PARAM_TOKEN) - self.log_factor) / (1 + self.slope)
+        one = size = log_C - np.log(FLOPS_PER_PARAM_TOKEN)
+        for _ in range(30):
+            size = one - self.log_times(size)
+        return size
 
     def flops(self, N, D):
         """The compute of training a model of size N on D tokens."""
-        return FLOPS_PER_PARAM_TOKEN * np.exp(self.log_factor) * N ** (1 + self.slope) * D
+        return FLOPS_PER_PARAM_TOKEN * np.exp(self.log_times(np.log(N))) * N * D
 
 
 def _common(runs: Runs, active: np.ndarray | None = None) -> Cost:
@@ -52,7 +70,10 @@ def _common(runs: Runs, active: np.ndarray | None = None) -> Cost:
 
 
 def _of_table(runs: Runs, active: np.ndarray | None = None) -> Cost:
-    """C / 6ND of the table's own runs as a power of N, by least squares on logarithms; N is what is `active` of it."""
+    """C / 6ND of the table's own runs as a power of N, by least squares on logarithms; N is what is `active` of it.
+
+    Beyond their sizes it stays what it is at the ends: a power law would go below the compute of 6ND.
+    """
     if not all(runs.has(c) for c in ("params", "tokens", "flops")):
         raise NotFittedFor(
             "the table has no compute column of its own to learn a cost from",
@@ -64,8 +85,8 @@ def _of_table(runs: Runs, active: np.ndarray | None = None) -> Cost:
     if np.ptp(np.log(N)) == 0:
         return Cost("table", "C = 6ND times the table's own factor", float(ratio.mean()), 0.0)
     slope, level = np.polyfit(np.log(N), ratio, 1)
-    meaning = f"C = 6ND · {np.exp(level):.3g} N^{slope:.3g}, from the table's own compute"
-    return Cost("table", meaning, float(level), float(slope))
+    meaning = f"C = 6ND · {np.exp(level):.3g} N^{slope:.3g} within the runs' sizes, from the table's own compute"
+    return Cost("table", meaning, float(level), float(slope), float(np.log(N.min())), float(np.log(N.max())))
 
 
 #: Ways to count compute, by name: each makes a `Cost` from the table that was fitted.
@@ -101,7 +122,7 @@ def require_within_reach(budgets: np.ndarray, largest: float, far_ok: bool) -> N
         raise NotFittedFor(
             f"{np.max(budgets):.3g} FLOP is {ratio:.3g} times the largest run: nothing in the table bears on it",
             code="BS-R027",
-            remedy="far_ok=True (--far-ok) answers from the law's form alone.",
+            remedy="--far-ok answers from the law's form alone (in Python: far_ok=True).",
         )
 
 
@@ -184,15 +205,32 @@ def _instead(law: Law) -> str:
     return f"{told}."
 
 
+#: The groups of draws that answers are made of: what may be cited, and the model's own whatever the checks say.
+DRAWS = ("headline", "posterior")
+
+
 def require_headline(fit: Fit, draws: str) -> None:
-    """Refuse headline answers of a fit whose verdict forbids them, naming why."""
+    """Refuse headline answers of a fit whose verdict forbids them, naming why; and draws that there are not."""
+    if draws not in DRAWS:
+        raise LawError(f"no draws {draws!r}", code="BS-U001", remedy=f"Known: {', '.join(DRAWS)}.")
     if draws == "headline" and fit.headline_source == "none":
         why = next((f for f in (*fit.design, *fit.checks) if f.status == "fail"), None)
         raise NotFittedFor(
             "no allocation or forecast may be headlined from this fit" + (f": {why.message}" if why else ""),
             code="BS-F002",
-            remedy="draws='posterior' (--draws posterior) shows the model's own numbers, which the checks do not back.",
+            remedy="--draws posterior shows the model's own numbers, which the checks do not back (in Python: draws=).",
         )
+
+
+def caveats(fit: Fit, draws: str) -> tuple[str, ...]:
+    """What every answer of a fit whose verdict is fail must say, as notes: why, and what its intervals are."""
+    failed = [f for f in (*fit.design, *fit.checks, *fit.audit) if f.status == "fail"]
+    if not failed:
+        return ()
+    told = f"the verdict on this fit is fail: {failed[0].message}"
+    if draws == "posterior" and fit.headline_source != "posterior":
+        return (f"{told}; these are the posterior's own intervals, which the checks do not back",)
+    return (f"{told}; intervals are {fit.interval_kind(draws)}",)
 
 
 def parameter_draws(fit: Fit, draws: str, levels: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
@@ -240,7 +278,7 @@ def optimise(
     arguments = (
         known,
         {"C": np.asarray(C), "high": np.asarray(high), "cap": np.asarray(cap)},
-        {"log_factor": np.asarray(cost.log_factor), "slope": np.asarray(cost.slope)},
+        cost.numbers,
         {**fixed, **{k: np.asarray(float(v)) for k, v in given.items()}},
         np.zeros(len(next(iter(known.values())))) if best is None else np.asarray(best, float),
     )
@@ -255,7 +293,7 @@ def _search(formula, names, numeric, values, budget, cost, fixed, best):
     import jax
     import jax.numpy as jnp
 
-    low, rule = jnp.zeros(()), Cost("", "", cost["log_factor"], cost["slope"])
+    low, rule = jnp.zeros(()), Cost("", "", **cost)
 
     def one(draw, known_best):
         def split(u):

@@ -63,8 +63,7 @@ def decide(
     for C in [float("nan")] if budgets is None else budgets:
         budget = {
             "C": np.asarray(C, float),
-            "log_factor": np.asarray(rule.log_factor),
-            "slope": np.asarray(rule.slope),
+            "cost": rule.numbers,
             "given": {k: np.asarray(float(v)) for k, v in given.items()},
             "follows": coefficients(plan, runs),
         }
@@ -432,7 +431,7 @@ def _recorded(
     )
     return Allocation(
         dataset,
-        fit.prob if prob is None else prob,
+        fit.probability(prob),
         largest,
         plan.law.spec,
         rule.meaning,

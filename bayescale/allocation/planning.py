@@ -53,7 +53,7 @@ class Plan:
             constant, *exponents = budget["follows"][name]
             known[name] = m.exp(constant + sum(p * m.log(known[n]) for n, p in zip(parts, exponents, strict=True)))
         if self.bought:
-            rule = Cost("", "", budget["log_factor"], budget["slope"])
+            rule = Cost("", "", **budget["cost"])
             size = m.log(known["N"] * self.active(known))
             known["D"] = m.exp(rule.log_tokens(size, m.log(budget["C"])))
         return known

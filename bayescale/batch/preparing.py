@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.allocation import default_budgets
-from bayescale.diagnostics import design_findings, require_answerable, settings_of, without_groups
+from bayescale.diagnostics import design_findings, require_answerable, response_findings, settings_of, without_groups
 from bayescale.errors import BayescaleError, Finding, RunsError
 from bayescale.law import Law
 from bayescale.model import Model, build_model, with_responses
@@ -102,6 +102,7 @@ def prepare(
         padded = replace(
             design.padded, runs=model.runs, data={**design.padded.data, "responses": model.data["responses"]}
         )
+    require_answerable(response_findings(model), runs)
     key = _key(design.digest, padded)
     about = f"{key.tolist()} {list(asked)} {_version()} {runs.sha256} {runs.rows}"  # audits look at every column
     fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]

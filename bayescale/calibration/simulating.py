@@ -62,6 +62,8 @@ def simulate(
         (3,)
     """
     law = find_law(law)
+    if tables < 1:
+        raise LawError(f"at least one table can be simulated, got {tables}", code="BS-U001", remedy="Ask for more.")
     rng = np.random.default_rng([seed, 3])
     runs = _as_design(design, law)
     if isinstance(given, Fit):

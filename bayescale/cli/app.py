@@ -230,7 +230,7 @@ def _next_steps(result, out: str | None, details: bool) -> list[str]:
         return [f"Next: bayescale audit {out} shows why" if out else "Next: --details shows every parameter and check"]
     if out is not None:
         budgets = result.info["budgets"]
-        again = f"bayescale allocate {out} --flops {10 * budgets[-1]:.3g}" if budgets else f"bayescale forecast {out}"
+        again = f"bayescale allocate {out} --flops {budgets[-1]:.3g}" if budgets else f"bayescale forecast {out}"
         return [f"Next: {again}; bayescale audit {out} shows what the intervals rest on"]
     more = "" if details else "--details shows every parameter and check; "
     return [f"Next: {more}--out DIR keeps the posterior for audit, allocate and forecast"]

@@ -123,6 +123,7 @@ def regret(
     params: Annotated[list[str], typer.Option("--params", help="A model size; may be repeated.")],
     flops: Annotated[str, typer.Option("--flops", help="The budget, in FLOP.")],
     cost: Annotated[str, typer.Option("--cost", help="6nd, or table: as the table's own runs spent compute.")] = "6nd",
+    level: Annotated[list[str] | None, typer.Option("--level", help="The level of a column: recipe=a.")] = None,
     prob: Annotated[float | None, typer.Option("--prob", help="Probability of the intervals.")] = None,
     draws: Draws = "headline",
     far_ok: FarOk = False,
@@ -133,7 +134,8 @@ def regret(
     from bayescale.posterior import Batch, load_fit
 
     sizes, result = [number("--params", p) for p in params], load_fit(fit)
-    made = regret_of(result, sizes, number("--flops", flops), prob=prob, cost=cost, draws=draws, far_ok=far_ok)
+    asked = dict(prob=prob, cost=cost, levels=pairs("--level", level), draws=draws, far_ok=far_ok)
+    made = regret_of(result, sizes, number("--flops", flops), **asked)
     if json:
         several = {"schema": "bayescale.regrets/1", "tables": made.to_json()} if isinstance(result, Batch) else None
         print_document(several or made.to_json())
@@ -148,6 +150,7 @@ def propose(
     target: Annotated[
         str | None, typer.Option("--target", help="The budget whose best size is to be known, in FLOP.")
     ] = None,
+    far_ok: FarOk = False,
     json: Json = False,
 ) -> None:
     """The runs that a budget is best spent on next, for the best model size at a larger one."""
@@ -155,7 +158,7 @@ def propose(
     from bayescale.posterior import load_fit
 
     goal = number("--target", target) if target else None
-    made = next_runs(load_fit(fit), budget=number("--budget", budget), target=goal)
+    made = next_runs(load_fit(fit), budget=number("--budget", budget), target=goal, far_ok=far_ok)
     if json:
         print_document(made.to_json())
     else:

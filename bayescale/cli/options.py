@@ -47,7 +47,7 @@ Draws = Annotated[
     str, typer.Option("--draws", help="headline, or posterior: the model's own, whatever the checks say.")
 ]
 FarOk = Annotated[bool, typer.Option("--far-ok", help="Answer even more than 1,000 times beyond the largest run.")]
-Noise = Annotated[str, typer.Option(help="student_t, normal or laplace.")]
+Noise = Annotated[str, typer.Option(help="student_t, normal, laplace or growing.")]
 Group = Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Fix = Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, default_budgets, require_headline
+from bayescale.allocation import FAR, caveats, default_budgets, require_headline
 from bayescale.design.frontiers import WIDEST, Axis, axis_of, compare_curves, held_by_prior
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.narrowness import PRIOR_HELD
@@ -145,7 +145,7 @@ class Multiplier:
                 far = f"; {ratio:.3g}× the largest run" if ratio > 1.005 else ""
                 said.append(
                     f"  {C:.3g} {unit}: {_factor(median)} ({_factor(lower)} to {_factor(upper)}); "
-                    f"P({y} is better) = {_chance(p)}{far}"
+                    f"P({y} is better) {_chance(p)}{far}"
                 )
             said += [f"  {line}" for line in _crossing_lines(self.crossings[k], unit, self.prob)]
             for name, share in self.prior_share[k].items():
@@ -200,7 +200,7 @@ def multiplier(
         return fit.each(multiplier, between, flops, **options)
     known = list(fit.certified) if isinstance(fit, Batch) else list(levels_of(fit))
     pairs = _pairs(fit, known, between)
-    given, prob = dict(given or {}), fit.prob if prob is None else prob
+    given, prob = dict(given or {}), fit.probability(prob)
     names = list(dict.fromkeys(n for pair in pairs for n in pair))
     column = None if isinstance(fit, Batch) else next(iter(fit.levels))
     sides = {n: fit[n] if isinstance(fit, Batch) else fit.at(**{str(column): n}) for n in names}
@@ -257,7 +257,8 @@ def multiplier(
         },
         attrs={"law": fit.law.spec, "axis": axis.name, "draws": draws},
     )
-    notes = []
+    whole = [fit] if column is not None else [*sides.values()]
+    notes = [*dict.fromkeys(n for one in whole for n in caveats(one, draws))]
     if at.max() > FAR * largest:
         notes.append(f"up to {at.max() / largest:.3g} times beyond the largest run: mostly the law's form")
     if isinstance(fit, Batch):
@@ -332,17 +333,17 @@ def _factor(x: float) -> str:
 
 def _chance(p: float) -> str:
     """A probability from a few thousand draws: its ends are never reached."""
-    return "> 0.999" if p > 0.999 else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "> 0.999" if p > 0.999 else "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _crossing_lines(c: Crossing, unit: str, prob: float) -> list[str]:
     if c.impossible:
         return ["the curves cannot cross: what would bend them apart is shared (pool the exponents too to ask)"]
     lines = [
-        f"crossing: P(among the runs) = {_chance(c.inside)}, P(above them, up to {c.horizon:.3g} {unit}) = "
-        f"{_chance(c.beyond)}, P(never) = {_chance(c.never)}",
+        f"crossing: P(among the runs) {_chance(c.inside)}, P(above them, up to {c.horizon:.3g} {unit}) "
+        f"{_chance(c.beyond)}, P(never) {_chance(c.never)}",
     ]
-    lines.append("; ".join(f"P(before {C:.3g}) = {_chance(p)}" for C, p in c.before))
+    lines.append("; ".join(f"P(before {C:.3g}) {_chance(p)}" for C, p in c.before))
     if c.interval is not None:
         median, lower, upper = c.interval
         lines.append(

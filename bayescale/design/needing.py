@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.auditing import linearised_fit
-from bayescale.errors import LawError, NotFittedFor
+from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import Law, call
 from bayescale.laws import find_law
 from bayescale.narrowness.clusters import label_of
@@ -78,7 +78,7 @@ def runs_needed(fit: Fit, quantity: str, *, width: float, prob: float | None = N
         raise LawError(f"a width must be positive, got {width}", code="BS-U001")
     if fit.headline_source == "none":
         raise NotFittedFor("this fit headlines no interval to start from", code="BS-F002")
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     line, names, gradients = linearised_fit(fit, (quantity,), elements=True)
     if not names:
         raise NotFittedFor(f"{quantity!r} does not depend smoothly on the law's coordinates")
@@ -151,8 +151,9 @@ def judge(
 ) -> Judgement:
     """Judge a published interval: how many runs it implies, given how wide runs like these leave it.
 
-    The runs implied are rows * (reference width / published width)^2. The reference is `width`, or the interval of the
-    same probability in a `fit` (a posterior or a bootstrap of least squares). With `printed` and `unrounded`
+    The runs implied are n * (reference width / published width)^2. The reference is `width`, which as many runs as the
+    published `rows` leave, or the interval of the same probability in a `fit` (a posterior or a bootstrap of least
+    squares) of n runs of its own. With `printed` and `unrounded`
     coefficients of a `law` the effect of rounding on N_opt at `flops` is told too.
 
     Raises `LawError` (BS-U001) for an interval that is not one.
@@ -164,8 +165,15 @@ def judge(
     from scipy.stats import norm
 
     lower, upper = map(float, interval)
-    if not lower < upper or rows < 1 or not 0 < prob < 1:
-        raise LawError("give an interval (lower, upper), its rows and its probability", code="BS-U001")
+    wrong = {
+        f"an interval needs a lower and an upper end, got {lower:g} and {upper:g}": not lower < upper,
+        f"an interval comes from at least one row, got {rows}": rows < 1,
+        f"prob must lie between 0 and 1, got {prob:g}": not 0 < prob < 1,
+        f"a width must be positive, got {width}": width is not None and not width > 0,
+        "a width and a fit both say how wide runs like these leave it": width is not None and fit is not None,
+    }
+    for why in (told for told, so in wrong.items() if so):
+        raise LawError(why, code="BS-U001", remedy="For example --interval 0.454 0.455 --rows 240 --prob 0.8.")
     published = upper - lower
     sd = published / (2 * float(norm.ppf((1 + prob) / 2)))
     per_run = sd * np.sqrt(rows)
@@ -174,16 +182,20 @@ def judge(
         f"{quantity} in [{lower:g}, {upper:g}] ({prob:.0%}) from {rows} rows: a standard error of {sd:.2g}, as if "
         f"every run told {quantity} to ± {per_run:.2g}."
     )
+    runs = rows
     if fit is not None:
-        draws = fit.draws("posterior" if fit.headline_source == "none" else "headline")[quantity]
-        ends = np.quantile(draws, [(1 - prob) / 2, (1 + prob) / 2])
-        width = float(ends[1] - ends[0]) if width is None else width
+        shown = fit.tree["posterior" if fit.headline_source == "none" else "headline"].to_dataset()
+        if quantity not in (known := dict(flattened(shown))):
+            raise LawError(f"no quantity {quantity!r}", code="BS-L002", remedy=nearest(quantity, [*known]))
+        ends = np.quantile(known[quantity], [(1 - prob) / 2, (1 + prob) / 2])
+        width, runs = float(ends[1] - ends[0]), int(fit.info["runs"]["used"])
     implied = None
     if width is not None:
-        implied = float(np.round(rows * (width / published) ** 2, 6))
+        implied = float(np.round(runs * (width / published) ** 2, 6))
+        these = "Runs like these" if runs == rows else f"{runs} runs like those of the fit"
         lines.append(
-            f"Runs like these leave an interval {width:.3g} wide, {width / published:.0f} times the published one: "
-            f"it would have needed about {implied:,.0f} runs."
+            f"{these} leave an interval {width:.3g} wide, {_times(width / published)} the published one: it would have "
+            f"needed about {implied:,.0f} such runs."
         )
     if fit is not None and fit.audit and fit.headline_source != "none":
         needed = runs_needed(fit, quantity, width=published, prob=prob)
@@ -209,3 +221,7 @@ def judge(
             f"{sizes['printed']:.3g}."
         )
     return Judgement((lower, upper), rows, prob, width, implied, float(per_run), rounding, limit, tuple(lines))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.2g} times"

@@ -7,9 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, largest_compute, require_headline, require_optimum
+from bayescale.allocation import (
+    allocate,
+    caveats,
+    largest_compute,
+    require_headline,
+    require_optimum,
+    require_within_reach,
+)
 from bayescale.auditing import linearised_fit
 from bayescale.diagnostics import ProposedRun
+from bayescale.diagnostics.proposing import can_propose
 from bayescale.errors import NotFittedFor
 from bayescale.narrowness import gradients_of, plan_within
 from bayescale.posterior import Fit, flat_draws, model_of
@@ -30,6 +38,7 @@ class NextRuns:
     sd_after: float
     law: str
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def spent(self) -> float:
@@ -55,6 +64,7 @@ class NextRuns:
             "sd": self.sd,
             "sd_after": self.sd_after,
             "runs": [r.to_json() for r in self.runs],
+            "notes": list(self.notes),
             "lines": self.lines(),
         }
 
@@ -65,13 +75,14 @@ class NextRuns:
             f"The best size at {self.target:.3g} FLOP is known within a factor of {factor:.3g} (one sd); after these "
             f"{len(self.runs)} runs, {self.spent:.3g} of {self.budget:.3g} FLOP, within {after:.3g}:",
             *(f"  {short(r.params)} on {short(r.tokens)} tokens ({r.flops:.2g} FLOP)" for r in self.runs),
+            *(f"note: {n}" for n in self.notes),
         ]
 
     def __repr__(self) -> str:
         return "\n".join(["<Next runs", *self.lines()]) + ">"
 
 
-def next_runs(fit: Fit, *, budget: float, target: float | None = None) -> NextRuns:
+def next_runs(fit: Fit, *, budget: float, target: float | None = None, far_ok: bool = False) -> NextRuns:
     """The runs, at most eight, on which a budget of compute is best spent next.
 
     What is to be known better is log N_opt at `target` FLOP (by default ten times the largest run). With its gradient g
@@ -85,7 +96,8 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None) -> NextRu
     ------
     NotFittedFor
         For a law without an optimum at a budget, or that asks for more than size, tokens and compute; a fit that was
-        not examined or headlines nothing; or a budget that buys no run within the design's reach.
+        not examined or headlines nothing; for a target (BS-R027) more than 1,000 times beyond the largest run, unless
+        `far_ok`; or a budget that buys no run within the design's reach.
 
     Example
     -------
@@ -93,9 +105,15 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None) -> NextRu
     """
     require_optimum(fit.law, {})
     require_headline(fit, "headline")
+    if not can_propose(fit.law):
+        raise NotFittedFor(
+            f"runs of {fit.law.spec} are not settled by size and tokens alone, so none can be proposed",
+            remedy="Fit one recipe by itself, or a law of N and D." if fit.law.kind == "model" else None,
+        )
     line, _, _ = linearised_fit(fit)
     largest = largest_compute(fit.runs)
     goal = float(target) if target is not None else _TARGET * largest
+    require_within_reach(np.asarray([goal]), largest, far_ok)
     params = np.asarray(allocate(fit, [goal], draws="posterior", far_ok=True).dataset["params"]).reshape(-1)
     model = model_of(fit)
     z = flat_draws(fit, model)[:, : model.structure.coordinates.dimension]
@@ -109,9 +127,10 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None) -> NextRu
     if found is None:
         raise NotFittedFor(
             f"a budget of {budget:.3g} FLOP buys no run that the design could use",
-            remedy="Ask for more compute; a law of more than size, tokens and compute is not planned for.",
+            remedy="Ask for more compute.",
         )
     chosen, ratio = found
     headline = np.asarray(allocate(fit, [goal], far_ok=True).dataset["params"])
     sd = float(np.log(headline).std())
-    return NextRuns(chosen, float(budget), goal, sd, sd * ratio, fit.law.spec, fit.info["runs"]["source"])
+    source, notes = fit.info["runs"]["source"], caveats(fit, "headline")
+    return NextRuns(chosen, float(budget), goal, sd, sd * ratio, fit.law.spec, source, notes)

@@ -46,6 +46,7 @@ class Regret:
     cost: str
     loss_unit: str
     kind: str = "credible"
+    notes: tuple[str, ...] = ()
 
     @property
     def params(self) -> np.ndarray:
@@ -100,19 +101,21 @@ class Regret:
                 }
                 for k, N in enumerate(self.params)
             ],
+            "notes": list(self.notes),
             "lines": self.lines(),
         }
 
     def lines(self) -> list[str]:
-        """One sentence a size."""
+        """One sentence a size, and what is to be noted."""
         share, wasted = (np.vectorize(_percent)(100 * self.interval(n)) for n in ("share", "wasted"))
-        return [
+        told = [
             f"{short(N)} on {short(self.tokens[k])} tokens ({self.flops:.3g} FLOP) loses {share[0, k]} % of the "
             f"best loss ({self.prob:.0%}: {share[1, k]} to {share[2, k]} %), as if {wasted[0, k]} % of the compute was "
             f"wasted ({wasted[1, k]} to {wasted[2, k]} %); within {100 * NEAR_OPTIMAL:g} % of the best with "
             f"probability {self.near_optimal[k]:.2f}."
             for k, N in enumerate(self.params)
         ]
+        return [*told, *(f"note: {n}" for n in self.notes)]
 
     def __repr__(self) -> str:
         return "\n".join([f"<Regret by {self.law}, {self.prob:.0%} {self.kind} intervals", *self.lines()]) + ">"
@@ -215,4 +218,5 @@ def regret(
         made.cost,
         made.loss_unit,
         made.kind,
+        made.notes,
     )

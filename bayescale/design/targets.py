@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, bisected, largest_compute, parameter_draws, require_headline
+from bayescale.allocation import FAR, bisected, caveats, largest_compute, parameter_draws, require_headline
 from bayescale.design.frontiers import Axis, axis_of, loss_at
 from bayescale.errors import NotFittedFor
 from bayescale.law import LOSS_UNITS, argument_names
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-#: A scale is looked for from that many times below the smallest run to that many times above the largest.
-HORIZON = 1e3
+#: A scale is looked for from so many times below the smallest run to so many times above the largest: a curve that
+#: flattens out above its floor meets a target late, which is another answer than never.
+BELOW, BEYOND = 1e3, 1e12
 _POINTS = 240
+#: The unit of a share.
+_SHARE = "1"
 #: FLOP of a forward pass, per parameter and token served.
 _SERVING = 2.0
 #: Model sizes and tokens between which a served model is looked for.
@@ -74,9 +77,24 @@ class Target:
         lines = [f"<Target: {self.about}, by {self.law} on {self.source}, {self.prob:.0%} {self.kind} intervals"]
         for n in map(str, self.dataset):
             median, low, high = self.interval(n)
-            lines.append(f"  {n}: {median:.3g} ({low:.3g} to {high:.3g}) {self.units[n]}")
+            ends = [_written(x, self.units[n]) for x in (median, low, high)]
+            unit = "" if self.units[n] == _SHARE else f" {self.units[n]}"
+            lines.append(f"  {n}: {ends[0]} ({ends[1]} to {ends[2]}){unit}")
         lines.append(f"  met by {self.met:.1%} of the draws" if self.met < 1 else "  met by every draw")
         return "\n".join([*lines, *(f"  {n}" for n in self.notes)]) + ">"
+
+
+def _written(x: float, unit: str) -> str:
+    """A number of an answer; where no scale meets the target there is none."""
+    if not np.isfinite(x):
+        return "never"
+    return f"{x:.0%}" if unit == _SHARE else f"{x:.3g}"
+
+
+def _share(of: np.ndarray) -> str:
+    """The share of draws for which something holds."""
+    share = float(of.mean())
+    return "fewer than 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 @for_each_table
@@ -94,8 +112,8 @@ def reach(
 
     `over` names the input that grows, the others of the law being `given`; without it that is the law's one input, or
     compute spent optimally where the law has N and D. Whether the target is met from above (a loss) or from below (an
-    accuracy) follows from the way most draws' curves go. It is looked for from a thousandth of the smallest run to a
-    thousand times the largest; a draw that never meets it counts as infinite, and `met` says how many do.
+    accuracy) follows from the way most draws' curves go. It is looked for from a thousandth of the smallest run to
+    10^12 times the largest; a draw that does not meet it there counts as infinite, and `met` says how many do.
 
     Raises `NotFittedFor` (BS-F001) for a law without such an input, naming what is missing, (BS-F002) where nothing may
     be headlined.
@@ -105,6 +123,7 @@ def reach(
         >>> bs.reach(fit, 0.9, over="k")  # doctest: +SKIP
     """
     require_headline(fit, draws)
+    told = caveats(fit, draws)
     fit, levels, about = one_level(fit, levels)
     law, given = fit.law, dict(given or {})
     if over is None:
@@ -121,20 +140,20 @@ def reach(
             )
         axis = Axis(i.name, i.unit, i.meaning, False)
     runs = axis.values(fit.runs, law)
-    low, high = np.log(runs.min() / HORIZON), np.log(runs.max() * HORIZON)
+    low, high = np.log(runs.min() / BELOW), np.log(runs.max() * BEYOND)
     values = parameter_draws(fit, draws, levels)
     u = _reached(fit, axis, values, given, float(target), float(low), float(high))
     dataset = _dataset(fit, draws, {axis.name: np.exp(u)})
     met = float(np.isfinite(u).mean())
-    notes = [*about]
+    notes = [*told, *about]
     if (u <= low).any():
-        notes.append(f"{float((u <= low).mean()):.0%} of the draws meet it a thousand times below the smallest run")
-    beyond = float((np.exp(u) > FAR * runs.max()).mean())
-    if beyond > 0:
-        notes.append(f"{beyond:.0%} of the draws meet it more than {FAR:g} times beyond the largest run, or never")
+        notes.append(f"{_share(u <= low)} of the draws meet it a thousand times below the smallest run")
+    beyond = np.exp(u) > FAR * runs.max()
+    if beyond.any():
+        notes.append(f"{_share(beyond)} of the draws meet it more than {FAR:g} times beyond the largest run, or never")
     said = f"{law.responses[0].name} = {target:g} as {axis.meaning} grows"
     return Target(
-        dataset, said, {axis.name: axis.unit}, met, fit.prob if prob is None else prob, law.spec,
+        dataset, said, {axis.name: axis.unit}, met, fit.probability(prob), law.spec,
         fit.info["runs"]["source"], tuple(notes), fit.interval_kind(draws),
     )  # fmt: skip
 
@@ -202,6 +221,7 @@ def serve(
         >>> bs.serve(fit, loss=2.1, tokens=1e13)  # doctest: +SKIP
     """
     require_headline(fit, draws)
+    told = caveats(fit, draws)
     fit, levels, about = one_level(fit, levels)
     law, given = fit.law, dict(given or {})
     names = {i.name for i in law.inputs}
@@ -216,17 +236,17 @@ def serve(
         raise NotFittedFor("the loss and the tokens served must be numbers, the tokens at least zero")
     found = _served(fit, parameter_draws(fit, draws, levels), given, float(loss), float(tokens))
     met = float(np.isfinite(found["cost"]).mean())
-    notes, largest = [*about], largest_compute(fit.runs)
+    notes, largest = [*told, *about], largest_compute(fit.runs)
     training = FLOPS_PER_PARAM_TOKEN * found["params"] * found["tokens"]
-    beyond = float((training > FAR * largest).mean())
-    if beyond > 0:
+    beyond = training > FAR * largest
+    if beyond.any():
         notes.append(
-            f"{beyond:.0%} of the draws train with more than {FAR:g} times the largest run's compute, or never"
+            f"{_share(beyond)} of the draws train with more than {FAR:g} times the largest run's compute, or never"
         )
-    units = {"params": "parameters", "tokens": "tokens", "cost": "FLOP", "saving": "1"}
+    units = {"params": "parameters", "tokens": "tokens", "cost": "FLOP", "saving": _SHARE}
     said = f"{law.responses[0].name} = {loss:g}, served {tokens:.3g} tokens"
     return Target(
-        _dataset(fit, draws, found), said, units, met, fit.prob if prob is None else prob, law.spec,
+        _dataset(fit, draws, found), said, units, met, fit.probability(prob), law.spec,
         fit.info["runs"]["source"], tuple(notes), fit.interval_kind(draws),
     )  # fmt: skip
 
@@ -282,7 +302,7 @@ def _served(
                 "params": jnp.exp(u),
                 "tokens": jnp.exp(log_tokens(u)),
                 "cost": cost,
-                "saving": jnp.exp(log_cost(plain)) / cost - 1,
+                "saving": jnp.maximum(jnp.exp(log_cost(plain)) / cost - 1, 0.0),  # searches end a rounding apart
             }
             return {n: jnp.where(met, x, jnp.inf) for n, x in found.items()}
 

@@ -9,6 +9,7 @@ from bayescale.diagnostics.before import (
     laws_along,
     proposal,
     require_answerable,
+    response_findings,
     without_groups,
 )
 from bayescale.diagnostics.jacobian import exponents_of
@@ -31,6 +32,7 @@ __all__ = [
     "laws_along",
     "proposal",
     "require_answerable",
+    "response_findings",
     "settings_of",
     "without_groups",
 ]

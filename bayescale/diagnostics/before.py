@@ -17,6 +17,7 @@ from bayescale.law import Law, PooledLaw, Spread
 from bayescale.laws import LAWS, find_law
 from bayescale.model import Model, build_model
 from bayescale.model.observing import CUT, EXCESS, RANGE
+from bayescale.noise import LINKS
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct, short
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def doctor(
     fix, tie = without_groups(law, fix, tie)
     model = build_model(law, runs, noise=noise, group="none", fix=fix, tie=tie)
     asked = dict(runs=runs, law=law, fix=fix, tie=tie, noise=noise)
-    return Diagnosis(design_findings(model, flops), law.spec, runs.source, asked)
+    return Diagnosis((*design_findings(model, flops), *response_findings(model)), law.spec, runs.source, asked)
 
 
 def without_groups(
@@ -162,14 +163,40 @@ def design_findings(model: Model, flops: Sequence[float] = ()) -> tuple[Finding,
     return (*findings, *sweep_finding(runs, law), *_compute(runs, flops))
 
 
+def response_findings(model: Model) -> list[Finding]:
+    """Responses that no run of the law could have: nothing where they are as they should be."""
+    found, law = [], model.law
+    for r in law.responses if law.likelihood is None else ():
+        data = model.data["responses"][r.name]
+        y = LINKS[r.support].inverse(data["y"][data["used"]])
+        value = model.options["fix"].get((law.floor or "").removeprefix("-")) if r is law.responses[0] else None
+        sign = -1 if (law.floor or "").startswith("-") else 1
+        if len(y) > 2 and np.ptp(y) == 0:
+            message = (
+                f"every run has {r.name} = {y[0]:.4g}: nothing varies that a law could explain → Check the column."
+            )
+        elif isinstance(value, float | int) and (sign * y < sign * value).all():
+            side, end = ("below", y.max()) if sign > 0 else ("above", y.min())
+            message = (
+                f"{law.floor} is fixed at {value:.4g}, and every {r.name} lies {side} it (up to {end:.4g}): no run can "
+                "be on this law → Fix another value, or none."
+            )
+        else:
+            continue
+        found.append(Finding("responses", f"values of {r.name}", "fail", None, None, message, refuses=True))
+    return found
+
+
 def require_answerable(findings: Sequence[Finding], runs: Runs, next_runs: Sequence[ProposedRun] = ()) -> None:
     """Raise `RunsError` for the first finding that forbids fitting; its remedy names the runs to add, if any are."""
     for f in findings:
         if not f.refuses:
             continue
-        code = {"rows": "BS-R020", "distinct-inputs": "BS-R017", "design-ray": "BS-R018"}.get(f.code, "BS-F002")
+        code = {"rows": "BS-R020", "distinct-inputs": "BS-R017", "design-ray": "BS-R018", "responses": "BS-R002"}.get(
+            f.code, "BS-F002"
+        )
         message, _, remedy = f.message.partition(" → ")
-        if next_runs:
+        if next_runs and f.code in IDENTIFIABILITY:
             remedy = f"{remedy} {proposal(next_runs)}".strip()
         raise RunsError(message, code=code, file=runs.source, remedy=remedy or None)
 

@@ -207,6 +207,7 @@ CODES: dict[str, str] = {
     # Findings before sampling.
     "rows": "rows against parameters",
     "distinct-inputs": "distinct values of every input",
+    "responses": "whether responses vary, and on the side of a fixed floor where runs can be",
     "design-ray": "inputs that move together",
     "one-isoflop": "a single compute budget",
     "compute-range": "decades of compute",
@@ -233,6 +234,7 @@ CODES: dict[str, str] = {
     "lack-of-fit": "what the law misses at repeated designs, against how far repeats differ",
     "prior-held": "the prior's share in what is known",
     "influence": "how far one run moves the answer",
+    "outlying-rows": "rows far off the law, beyond what the others scatter",
     "not-examined": "an examination that could not be finished",
     "model-choice": "what the choice of noise and groups does to the answer",
     "early-stop": "whether the least-squares optimiser stopped early",

@@ -169,10 +169,15 @@ def shorten_rows(rows: Sequence[int], most: int = 8) -> str:
     return shown if len(rows) <= most else f"{shown} … ({len(rows)} in all)"
 
 
+#: So many names are listed where none is close.
+_MOST = 20
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """A sentence that offers the known names closest to a wrong one."""
     import difflib
 
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    listed = ", ".join(sorted(known)[:20])
+    shown = sorted(known)
+    listed = ", ".join(shown[:_MOST]) + (f" and {len(shown) - _MOST} more" if len(shown) > _MOST else "")
     return f"Did you mean {' or '.join(close)}?" if close else f"Known: {listed}."

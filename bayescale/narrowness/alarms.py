@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.errors import Finding
+from bayescale.errors import Finding, shorten_rows
 from bayescale.narrowness.clusters import ROW, Clusters, halves
 from bayescale.narrowness.jackknife import leave_out, model_spread, narrowness_of, spread_of
 from bayescale.narrowness.linearised import Linearised, Tables
@@ -22,6 +22,9 @@ NARROW_ALARM, WINDOW_ALARM, GROUP_ALARM, LACK_ALARM = 0.03, 0.01, 0.01, 0.01
 #: Widened draws need the spread of at least this many clusters.
 FEWEST_TO_WIDEN = 10
 WORLDS, _CHUNK = 1000, 2e7
+#: A row is told that is off the law by so many scales of the noise and by this share: with 4 degrees of freedom one row
+#: in 25,000 is by chance.
+_FAR_OFF, _FAR_SHARE = 20.0, 0.03
 #: So many of the simulated tables are fitted half by half, until their log density gains less than this share.
 _REFITTED, _TOLERANCE = 500, 1e-5
 
@@ -222,6 +225,26 @@ def influence(bench: Bench, prefer: Sequence[str]) -> Finding:
     if status == "warn":
         message += ": look at that run before you rely on the answer"
     return Finding("influence", "most influential run", status, value, 1.0, message)
+
+
+def outlying_rows(line: Linearised) -> list[Finding]:
+    """Rows that lie off the law by twenty times what the others scatter, and by 3 %: misread cells, or diverged runs.
+
+    Heavy tails bear them, so no alarm goes off and no answer moves much; they are told all the same.
+    """
+    off = line.residual / line.scale
+    far = np.flatnonzero((np.abs(off) > _FAR_OFF) & (np.abs(line.residual) > _FAR_SHARE))
+    if not len(far) or len(far) > len(off) / 4:
+        return []
+    k = far[np.argmax(np.abs(off[far]))]
+    rows = [line.model.runs.rows[j] for j in far]
+    others = "" if len(rows) == 1 else f" (of {len(rows)} such rows: {shorten_rows(rows)})"
+    message = (
+        f"row {line.model.runs.rows[k]} lies {abs(np.expm1(line.residual[k])):.0%} "
+        f"{'above' if off[k] > 0 else 'below'} the law, where the noise's scale is {line.scale[k]:.1%}{others}: read "
+        "its cells again"
+    )
+    return [Finding("outlying-rows", "rows far off the law", "warn", abs(float(off[k])), _FAR_OFF, message)]
 
 
 def clusters_to_widen(bench: Bench, alarmed: Sequence[Finding], worst: tuple[str, Clusters]) -> Clusters | None:

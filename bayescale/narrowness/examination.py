@@ -20,6 +20,7 @@ from bayescale.narrowness.alarms import (
     clusters_to_widen,
     influence,
     narrow_interval,
+    outlying_rows,
     unstable_law,
 )
 from bayescale.narrowness.clusters import Clusters, clusters_of, halves, label_of
@@ -104,7 +105,7 @@ def examine(
     narrow, ratios, worst = narrow_interval(bench, NARROW_ALARM - (LACK_ALARM if repeats else 0.0))
     windows, unstable = unstable_law(bench, prefer)
     group = [*group_alarms(bench), *([lack_of_fit(bench, repeats)] if repeats else [])]
-    findings += [narrow, *unstable, *group, influence(bench, prefer), prior_conflict(line, z)]
+    findings += [narrow, *unstable, *group, influence(bench, prefer), *outlying_rows(line), prior_conflict(line, z)]
     alarmed = [f for f in (narrow, *unstable, *group) if f.status == "fail"]
     widen = clusters_to_widen(bench, alarmed, worst) if alarmed else None
     told = [*(p.name for p in model.law.parameters), *model.law.derived]

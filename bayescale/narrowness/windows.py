@@ -18,15 +18,20 @@ _LEAST_SHARE, _CUTS = 0.25, 7
 
 def windows_of(line: Linearised) -> list[tuple[str, float, np.ndarray]]:
     """Windows "up to" and "from" a compute with the rows in each (a mask); none for a table without compute."""
-    C = compute_of(line.model.runs)
+    runs = line.model.runs
+    C = compute_of(runs)
     if C is None:
         return []
+    if runs.sorts("budget"):  # runs of one budget stay together, whatever exactly they took
+        index, levels = runs.labels("budget")
+        C = np.array([np.median(C[index == k]) for k in range(len(levels))])[index]
     least = max(2 * line.inner, int(np.ceil(_LEAST_SHARE * len(C))))
     windows = []
     for share in np.linspace(0, 1, _CUTS):
         cut = float(np.quantile(C, share))
         windows += [("up to", cut, C <= cut * (1 + 1e-9)), ("from", cut, C >= cut * (1 - 1e-9))]
-    return [w for w in windows if w[2].sum() >= least]
+    told = {(window, kept.tobytes()): (window, cut, kept) for window, cut, kept in windows if kept.sum() >= least}
+    return [*told.values()]
 
 
 def window_values(line: Linearised, names: Sequence[str]) -> list[dict[str, Any]]:

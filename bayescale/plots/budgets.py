@@ -61,7 +61,7 @@ def isoflop_curves(
 
     require_optimum(fit.law, given or {})
     require_headline(fit, draws)
-    fit, prob, runs = thinned(fit), fit.prob if prob is None else prob, fit.runs
+    fit, prob, runs = thinned(fit), fit.probability(prob), fit.runs
     if not runs.has("params"):
         raise NotFittedFor("the table has no model sizes to draw the loss against", code="BS-F002")
     own = all(runs.has(c) for c in ("params", "tokens", "flops"))
@@ -183,7 +183,7 @@ def frontier_bands(
         raise NotFittedFor(f"an allocation has no {quantity!r}", remedy=f"It gives {', '.join(QUANTITIES)}.")
     require_optimum(fit.law, given or {})
     require_headline(fit, draws)
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     runs = fit.runs
     rule, C = cost_named(cost, runs), compute_by(cost, runs)
     asked = _positive(flops if flops is not None else fit.info.get("budgets") or default_budgets(runs))
@@ -246,7 +246,7 @@ def loss_surface(
 
     require_optimum(fit.law, given or {})
     require_headline(fit, draws)
-    runs, prob = fit.runs, fit.prob if prob is None else prob
+    runs, prob = fit.runs, fit.probability(prob)
     if not (runs.has("params") and runs.has("tokens")):
         raise NotFittedFor("the table lacks model sizes or tokens", code="BS-F002")
     N, D = (np.geomspace(v.min() / 1.3, v.max() * 1.3, points) for v in (runs.values("params"), runs.values("tokens")))

@@ -65,7 +65,7 @@ def plot_fit(fit: Fit, axes: Any = None, *, prob: float | None = None, seed: int
     Example:
         >>> upper, lower = bs.plot_fit(fit)  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     found = residual_table(fit, prob=prob, seed=seed)
     along, table = _along(fit, _default_axis(fit), found.table.index), found.table
     x = along.values
@@ -107,7 +107,7 @@ def plot_residuals(
     Example:
         >>> ax = bs.plot_residuals(fit, "params")  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     found = residual_table(fit, prob=prob, seed=seed)
     along = _along(fit, against or _default_axis(fit), found.table.index)
     ax = new_axes(ax)
@@ -199,7 +199,7 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
     Example:
         >>> ax = bs.plot_groups(fit)  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     table, unit = group_effects(fit, prob=prob)
     lines = len(table) + 2 * len(fit.group)
     ax = new_axes(ax, (COLUMN[0], float(np.clip(0.6 + 0.14 * lines, 1.6, 7.5))))
@@ -267,7 +267,7 @@ def plot_prior_posterior(
     Example:
         >>> axes = bs.plot_prior_posterior(fit, ["alpha", "beta", "a"])  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     draws = scalars(fit, names)
     panels = new_grid(axes, len(draws), 4 if len(draws) > 6 else 3, (1.65, 1.35))
     for ax, (name, (prior, after)) in zip(panels, draws.items(), strict=True):

@@ -38,7 +38,7 @@ def residual_table(fit: Fit, *, prob: float | None = None, seed: int = 0) -> Res
     """
     import pandas as pd
 
-    law, runs, prob = fit.law, fit.runs, fit.prob if prob is None else prob
+    law, runs, prob = fit.law, fit.runs, fit.probability(prob)
     response = law.responses[0]
     used: np.ndarray = np.full(len(runs), True)
     if len(law.responses) > 1 and runs.has("response"):
@@ -105,7 +105,7 @@ def group_effects(fit: Fit, *, prob: float | None = None) -> tuple[pd.DataFrame,
     """
     import pandas as pd
 
-    posterior, prob = fit.tree["posterior"], fit.prob if prob is None else prob
+    posterior, prob = fit.tree["posterior"], fit.probability(prob)
     if not fit.group:
         raise NotFittedFor(
             "no group effects were fitted", code="BS-F002", remedy='Fit with group="auto", or name columns.'

@@ -38,7 +38,7 @@ def plot_tables(batch: Batch, quantity: str = "a", ax: Axes | None = None, *, pr
     Example:
         >>> ax = bs.plot_tables(batch, "a")  # doctest: +SKIP
     """
-    prob = batch.prob if prob is None else prob
+    prob = batch.probability(prob)
     summary, half = batch.summary(prob), batch.summary(0.5)
     names = [n for n in batch.names if (n, quantity) in summary.index]
     ax = new_axes(ax, (3.4, max(_LEAST, 0.6 + _LINE * len(names))))

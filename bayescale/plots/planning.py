@@ -59,7 +59,7 @@ def plot_isoflop(
     Example:
         >>> ax = bs.plot_isoflop(fit)  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     found = isoflop_curves(fit, budgets, cost=cost, given=given, prob=prob, draws=draws)
     ax = new_axes(ax)
     log_scale(ax, "x", column_label("params")[1])
@@ -244,7 +244,7 @@ def plot_loss_contour(
     Example:
         >>> ax = bs.plot_loss_contour(fit)  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     found = loss_surface(fit, cost=cost, given=given, prob=prob, draws=draws)
     ax = new_axes(ax)
     log_scale(ax, "x", column_label("params")[1])

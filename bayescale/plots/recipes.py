@@ -58,7 +58,7 @@ def recipe_curves(
     import pandas as pd
 
     require_headline(fit, draws)
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     parts = []
     for column in fit.levels:
         for level in levels_of(fit):
@@ -97,7 +97,7 @@ def plot_recipes(
     Example:
         >>> ax = bs.plot_recipes(fit)  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     curves = recipe_curves(fit, quantity, prob=prob, draws=draws)
     names = list(dict.fromkeys(curves["recipe"]))
     if len(names) > MOST_RECIPES:

@@ -44,7 +44,7 @@ def plot_windows(fit: Fit, quantity: str = "a", ax: Axes | None = None, *, prob:
     Example:
         >>> ax = bs.plot_windows(fit, "a")  # doctest: +SKIP
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     table = stability(fit, [quantity]).frame()
     ax = new_axes(ax)
     log_scale(ax, "x", power_label)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.errors import Finding, FitError, Note
+from bayescale.errors import Finding, FitError, LawError, Note
 from bayescale.law import Law, PooledLaw, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.posterior import convergence
@@ -134,6 +134,16 @@ class Fit:
         told = self.info["verdict"]
         return Verdict(told["status"], tuple(told["lines"]), told.get("header", ""))
 
+    def probability(self, asked: float | None = None) -> float:
+        """The probability of intervals: what was asked for, or the fit's own.
+
+        Raises `LawError` (BS-U001) for what is no probability.
+        """
+        prob = self.prob if asked is None else float(asked)
+        if not 0 < prob < 1:
+            raise LawError(f"prob must lie between 0 and 1, got {prob:g}", code="BS-U001", remedy="For example 0.9.")
+        return prob
+
     @property
     def headline_source(self) -> str:
         """Where headline draws come from: "posterior", "stack", "sandwich", "bayesbag" (both widened), or "none"."""
@@ -180,7 +190,7 @@ class Fit:
         names = [n for n in posterior if n in headline]
         made = summarise(
             np.stack([posterior[n] for n in names]),
-            self.prob if prob is None else prob,
+            self.probability(prob),
             np.stack([headline[n] for n in names]),
         )
         narrow, shares = self.info.get("narrowness", {}), self.info.get("prior_share", {})
@@ -198,7 +208,7 @@ class Fit:
         rows = {name: q.__dict__ for name, q in self.quantities(prob).items()}
         frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
         frame.index.name = "quantity"
-        frame.attrs["prob"] = self.prob if prob is None else prob
+        frame.attrs["prob"] = self.probability(prob)
         return frame
 
     def at(self, **levels: str) -> Fit:
@@ -241,6 +251,7 @@ class Fit:
         os.close(handle)
         try:
             tree.to_netcdf(temporary, engine="h5netcdf")
+            os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~_umask())  # not only for its owner
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -314,6 +325,13 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
 
         return loaded(made)
     return made
+
+
+def _umask() -> int:
+    """The permissions that new files of this process lack."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def kept_runs(frame: pd.DataFrame, info: Mapping[str, Any]) -> Runs:

@@ -72,7 +72,7 @@ def one_level(fit: Fit, levels: Mapping[str, str] | None) -> tuple[Fit, dict[str
     column = fit.law.column
     if column in named or named:
         return at_level(fit, {column: named.pop(column)} if column in named else named), named, ()
-    return averaged(fit), {}, (f"an average of the levels of {column}: name one, as levels={{{column!r}: ...}}",)
+    return averaged(fit), {}, (f"an average of the levels of {column}: name one with levels= (--level {column}=NAME)",)
 
 
 def averaged(fit: Fit) -> Fit:

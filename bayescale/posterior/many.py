@@ -89,7 +89,7 @@ class Batch(Fit):
         """
         import pandas as pd
 
-        prob = self.prob if prob is None else prob
+        prob = self.probability(prob)
         headline, posterior = self.tree["headline"].to_dataset(), self.tree["posterior"].to_dataset()
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for variable in headline.data_vars:

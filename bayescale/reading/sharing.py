@@ -71,7 +71,7 @@ def note_other_compute(draft: Draft) -> None:
     if not (off.any() or trending):
         return
     rows = draft.rows(off)
-    where = f" ({len(rows)} {plural('row', rows)} outside 0.5 to 2: {shorten_rows(rows)})" if rows else ""
+    where = f" (outside 0.5 to 2: {plural('row', rows)} {shorten_rows(rows)})" if rows else ""
     draft.note(
         "BS-R011",
         f"compute is {ratio.min():.3g} to {ratio.max():.3g} times 6ND{where}: {_cause(ratio, trend, trending)}",

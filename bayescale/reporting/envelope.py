@@ -39,7 +39,7 @@ def envelope_minima(runs: Runs, fit: Fit, seed: int = 0, prob: float | None = No
 
     Raises `NotFittedFor` where runs have no checkpoints, or too few sizes are ever best.
     """
-    prob = fit.prob if prob is None else prob
+    prob = fit.probability(prob)
     curves = training_curves(runs, fit.law.responses[0].source)
     everything = np.arange(len(curves.log_N))
     found = _slope(curves, everything)

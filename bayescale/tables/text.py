@@ -310,7 +310,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def forecast_lines(made: Forecast) -> list[str]:
-    """One block a point: the law's curve, and what one run would reach."""
+    """One block a point: the law's curve, and what one run would reach; then what is to be noted."""
     lines = [f"{made.law} · {made.prob:.0%} {made.kind} intervals · {made.unit}"]
     for entry in made.to_json():
         at = ", ".join(f"{k} = {v:.3g}" if k == "C" else f"{k} = {short(v, 3)}" for k, v in entry["inputs"].items())
@@ -322,4 +322,4 @@ def forecast_lines(made: Forecast) -> list[str]:
                 if (e := entry.get(kind)) is not None
             ]
         )
-    return lines
+    return [*lines, *(f"  note: {n}" for n in made.notes if n.partition(":")[0] not in KINDS)]
