@@ -232,3 +232,7 @@ def test_a_law_can_be_changed():
     assert law.responses == (LOSS,) and law.title == "Another"
     with pytest.raises(LawError, match="not both"):
         dataclasses.replace(law, responses=(LOSS, Response("accuracy", "1", support="unit")))
+
+
+def test_inputs_know_their_usual_columns():
+    assert [Input(n, "1", n).column for n in ("N", "D", "C", "lr")] == ["params", "tokens", "flops", "lr"]

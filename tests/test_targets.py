@@ -8,6 +8,7 @@ import pytest
 
 import bayescale as bs
 from bayescale.cli import run
+from bayescale.design.targets import BELOW, BEYOND
 from bayescale.inference import fit_info
 from bayescale.law import call
 from bayescale.laws import find_law
@@ -19,7 +20,8 @@ from bayescale.sampling import Settings
 def stand_in(spec, frame, scale=0.3):
     """A fit of draws near the middle of the prior: everything but the sampling."""
     law = find_law(spec)
-    model = build_model(law, bs.Runs(pd.DataFrame(frame), "table"), group="none")
+    runs = frame if isinstance(frame, bs.Runs) else bs.Runs(pd.DataFrame(frame), "table")
+    model = build_model(law, runs, group="none")
     rng = np.random.default_rng(3)
     flat = scale * rng.standard_normal((2, 50, model.structure.dimension))
     tree = make_tree(model, flat, {"energy": np.zeros((2, 50)), "diverging": np.zeros((2, 50), bool)}, rng)
@@ -43,7 +45,7 @@ def test_the_scale_of_a_target_inverts_the_law():
     made = bs.reach(fit, target)
     with np.errstate(invalid="ignore"):
         exact = x0 * ((target - v["E"]) / v["a_ref"]) ** (-1 / v["alpha"])
-    low, high = 1e9 / 1e3, 1e11 * 1e3
+    low, high = 1e9 / BELOW, 1e11 * BEYOND
     expected = np.where(np.isnan(exact) | (exact > high), np.inf, np.maximum(exact, low))
     np.testing.assert_allclose(made.dataset["x"].to_numpy().ravel(), expected, rtol=1e-9)
     assert 0 < made.met < 1 and made.met == np.isfinite(expected).mean()

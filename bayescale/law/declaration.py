@@ -39,8 +39,8 @@ class Reference:
 class Input:
     """A quantity that a law predicts from.
 
-    `column` is the canonical column of the runs table; `params+tokens` or a pattern such as `w_*` gathers several into
-    a vector.
+    `column` is the canonical column of the runs table, by default params, tokens or flops for N, D or C, else the
+    input's own name; `params+tokens` or a pattern such as `w_*` gathers several into a vector.
     `reference` is the scale at which priors are judged when the table does not set one; `centre` says how: "ratio"
     for scales (N / N0), "difference" for years and the like, "least" or "most" where the reference is the smallest or
     largest value of the design (a floor below every value of another loss, the peak of a learning rate), "none" where
@@ -53,12 +53,16 @@ class Input:
     name: str
     unit: str
     meaning: str
-    column: str
+    column: str = ""
     reference: float | None = None
     centre: str = "ratio"
     dims: tuple[str, ...] = ()
     simplex: bool = False
     per: str | None = None
+
+    def __post_init__(self):
+        usual = {"N": "params", "D": "tokens", "C": "flops"}
+        object.__setattr__(self, "column", self.column or usual.get(self.name, self.name))
 
     @property
     def reference_name(self) -> str:
