@@ -38,7 +38,7 @@ KINDS = {
 }
 
 
-#: The log by which a C that is given beside N and D may differ from 6ND: tables count it in other ways too.
+#: The log by which a C that is given beside N and D may differ from 6ND.
 _APART = 0.05
 
 
@@ -334,8 +334,8 @@ def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) 
         "N": (("C", "D"), lambda v: v["C"] / (k * v["D"])),
         "M": (("N", "D"), lambda v: v["D"] / v["N"]),
     }
-    trio = [arrays[name] for name in "NDC" if name in arrays]
-    if len(trio) == 3 and np.max(np.abs(np.log(trio[2] / (k * trio[0] * trio[1])))) > _APART:
+    apart = np.log(arrays["C"] / (k * arrays["N"] * arrays["D"])) if all(x is not None for x in (N, D, C)) else 0.0
+    if np.max(np.abs(apart)) > _APART:  # inputs by name are taken as they are: tables count compute in other ways too
         raise NotFittedFor("N, D and C contradict one another: C = 6ND", remedy="Give two of them.")
     for name, (needs, rule) in rules.items():
         if name not in arrays and all(n in arrays for n in needs):

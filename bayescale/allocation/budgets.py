@@ -218,7 +218,8 @@ def require_headline(fit: Fit, draws: str) -> None:
         raise NotFittedFor(
             "no allocation or forecast may be headlined from this fit" + (f": {why.message}" if why else ""),
             code="BS-F002",
-            remedy="--draws posterior shows the model's own numbers, which the checks do not back (in Python: draws=).",
+            remedy="--draws posterior (in Python: draws='posterior') shows the model's own numbers, which the checks "
+            "do not back.",
         )
 
 

@@ -71,7 +71,14 @@ class Target:
         """The record as a document; what is infinite is null."""
         named = {str(n): self.interval(str(n)) for n in self.dataset}
         values = {n: dict(zip(("median", "lower", "upper"), map(finite, v), strict=True)) for n, v in named.items()}
-        return {"about": self.about, "met": self.met, "prob": self.prob, **values, "notes": list(self.notes)}
+        return {
+            "about": self.about,
+            "met": self.met,
+            "prob": self.prob,
+            "intervals": self.kind,
+            **values,
+            "notes": list(self.notes),
+        }
 
     def __repr__(self) -> str:
         lines = [f"<Target: {self.about}, by {self.law} on {self.source}, {self.prob:.0%} {self.kind} intervals"]
