@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from worlds import chinchilla_world
 
 import bayescale as bs
-from bayescale.auditing.bagging import FALSE_ALARM
+from bayescale.auditing.bagging import FALSE_ALARM, _drawn
+from bayescale.narrowness import Clusters
 
 CLUSTERS, ROWS, NOISE = 20, 4, 0.02
 
@@ -62,3 +64,17 @@ def test_what_cannot_be_drawn_again_is_refused(shared, ladder):
     point = bs.least_squares("chinchilla", ladder, bootstrap=0)
     with pytest.raises(bs.NotFittedFor, match="not examined"):
         bs.bayesbag(point)
+
+
+def test_bags_have_every_level_and_leave_what_the_law_reads():
+    """Copies of clusters are levels of a column of their own where the law reads the column, as compute."""
+    world = chinchilla_world(48, 920)
+    budget = np.repeat([1e18, 1e19, 1e20, 1e21], 12)
+    runs = world.with_columns({"flops": budget, "recipe": ["rare"] * 2 + ["usual"] * 46})
+    clusters = Clusters("flops", np.arange(48) // 4, 12, True)
+    for seed in range(20):
+        bag = _drawn(runs, clusters, np.random.default_rng(seed), True, ["recipe"])
+        assert bag.labels("recipe")[1] == ("rare", "usual") and bag.values("flops").min() == 1e18
+        assert len(bag.labels("flops drawn")[1]) == 12
+    with pytest.raises(bs.NotFittedFor, match="hardly ever have every level of run"):
+        _drawn(runs.with_columns({"run": np.arange(48).astype(str)}), clusters, np.random.default_rng(0), True, ["run"])

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from test_targets import stand_in
 from worlds import chinchilla_world
 
 import bayescale as bs
@@ -54,6 +55,25 @@ def test_around_the_posterior_of_a_table():
         bs.simulate("chinchilla", chinchilla_world(24, 78), given=tight)
     with pytest.raises(bs.LawError, match="own noise"):
         bs.calibrate("chinchilla", DESIGN, given=tight, simulate_noise="normal")
+
+
+def test_a_fit_brings_its_cut(monkeypatch):
+    """Excess below a cut is part of the model that is calibrated: its tables are fitted with it."""
+    from bayescale.calibration import calibrating
+
+    class Seen(Exception):
+        pass
+
+    def prepare(name, table, law, seed, flops, options, **more):
+        raise Seen(options["min_flops"])
+
+    monkeypatch.setattr(calibrating, "prepare", prepare)
+    model = bs.build_model("chinchilla", DESIGN, group="none", min_flops="auto")
+    given = stand_in("chinchilla", DESIGN, model=model)
+    with pytest.raises(Seen, match="auto"):
+        bs.calibrate("chinchilla", DESIGN, simulations=2, given=given, progress=False)
+    with pytest.raises(bs.LawError, match="at least one table"):
+        bs.calibrate("chinchilla", DESIGN, simulations=0, progress=False)
 
 
 def recipes():

@@ -271,6 +271,23 @@ def test_a_saved_pooled_fit_works_again(tmp_path):
     assert abs(at.loss / by_level[1]["allocation"][0]["loss"]["median"] - 1) < 0.01  # medians are not of one draw
 
 
+def test_what_one_level_takes_and_what_is_asked_of_scalars_alone():
+    """Elements of vectors, as summaries print them: runs needed are told, windows and moves name what they take."""
+    fit = pooled_fit()
+    ends = np.quantile(fit.draws()["A"][:, 1], [0.05, 0.95])
+    needed = bs.runs_needed(fit, "A[better]", width=0.5 * np.ptp(ends))
+    assert needed.width == pytest.approx(np.ptp(ends)) and needed.new_groups == pytest.approx(4 * len(fit.runs))
+    for ask in (bs.audit, bs.stability):
+        with pytest.raises(bs.LawError, match=r"'A\[better\]' is one value of several"):
+            ask(fit, ["A[better]"])
+    made = bs.judge((2.0, 2.1), 30, quantity="A[better]", fit=fit)
+    assert made.reference_width and "runs like those of the fit" in made.lines[1]
+    with pytest.raises(bs.LawError, match="no quantity 'B_reff'"):
+        bs.judge((2.0, 2.1), 30, quantity="B_reff", fit=fit)
+    with pytest.raises(bs.NotFittedFor, match="settled by size and tokens alone"):
+        bs.next_runs(fit, budget=1e20)
+
+
 def test_multipliers_are_recovered_and_told():
     fit = pooled_fit()
     made = bs.multiplier(fit, ("base", "better"), [1e19, 1e21])

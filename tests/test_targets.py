@@ -17,11 +17,11 @@ from bayescale.posterior import make_tree
 from bayescale.sampling import Settings
 
 
-def stand_in(spec, frame, scale=0.3):
+def stand_in(spec, frame, scale=0.3, model=None):
     """A fit of draws near the middle of the prior: everything but the sampling."""
     law = find_law(spec)
     runs = frame if isinstance(frame, bs.Runs) else bs.Runs(pd.DataFrame(frame), "table")
-    model = build_model(law, runs, group="none")
+    model = model or build_model(law, runs, group="none")
     rng = np.random.default_rng(3)
     flat = scale * rng.standard_normal((2, 50, model.structure.dimension))
     tree = make_tree(model, flat, {"energy": np.zeros((2, 50)), "diverging": np.zeros((2, 50), bool)}, rng)
