@@ -169,8 +169,8 @@ def response_findings(model: Model) -> list[Finding]:
     for r in law.responses if law.likelihood is None else ():
         data = model.data["responses"][r.name]
         y = LINKS[r.support].inverse(data["y"][data["used"]])
-        value = model.options["fix"].get((law.floor or "").removeprefix("-")) if r is law.responses[0] else None
-        sign = -1 if (law.floor or "").startswith("-") else 1
+        floor, sign = (law.floor or "").removeprefix("-"), -1 if (law.floor or "").startswith("-") else 1
+        value = model.options["fix"].get(floor) if r is law.responses[0] else None
         if len(y) > 2 and np.ptp(y) == 0:
             message = (
                 f"every run has {r.name} = {y[0]:.4g}: nothing varies that a law could explain → Check the column."
@@ -178,7 +178,7 @@ def response_findings(model: Model) -> list[Finding]:
         elif isinstance(value, float | int) and (sign * y < sign * value).all():
             side, end = ("below", y.max()) if sign > 0 else ("above", y.min())
             message = (
-                f"{law.floor} is fixed at {value:.4g}, and every {r.name} lies {side} it (up to {end:.4g}): no run can "
+                f"{floor} is fixed at {value:.4g}, and every {r.name} lies {side} it (up to {end:.4g}): no run can "
                 "be on this law → Fix another value, or none."
             )
         else:

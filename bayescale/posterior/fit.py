@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -247,14 +247,12 @@ class Fit:
         tree = self.tree.copy()
         tree.attrs = {**tree.attrs, "schema": SCHEMA, "law": self.law.spec, ATTRIBUTE: json.dumps(self.info)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # as readable as any new file
         try:
             tree.to_netcdf(temporary, engine="h5netcdf")
-            os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~_umask())  # not only for its owner
             os.replace(temporary, path)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return path
 
     def __repr__(self) -> str:
@@ -325,13 +323,6 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
 
         return loaded(made)
     return made
-
-
-def _umask() -> int:
-    """The permissions that new files of this process lack."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def kept_runs(frame: pd.DataFrame, info: Mapping[str, Any]) -> Runs:
