@@ -154,7 +154,8 @@ def _label(line: Linearised, clusters: Clusters, members: np.ndarray) -> str:
         return levels[int(index[members[0]])]
     C = compute_of(runs)
     assert C is not None
-    return f"{C[members].min():.3g} to {C[members].max():.3g} FLOP"
+    ends = dict.fromkeys(f"{end:.3g}" for end in (C[members].min(), C[members].max()))
+    return f"{' to '.join(ends)} FLOP"
 
 
 def linearised_fit(

@@ -29,9 +29,10 @@ def windows_of(line: Linearised) -> list[tuple[str, float, np.ndarray]]:
     windows = []
     for share in np.linspace(0, 1, _CUTS):
         cut = float(np.quantile(C, share))
-        windows += [("up to", cut, C <= cut * (1 + 1e-9)), ("from", cut, C >= cut * (1 - 1e-9))]
-    told = {(window, kept.tobytes()): (window, cut, kept) for window, cut, kept in windows if kept.sum() >= least}
-    return [*told.values()]
+        below, above = C <= cut * (1 + 1e-9), C >= cut * (1 - 1e-9)
+        windows += [("up to", float(C[below].max()), below), ("from", float(C[above].min()), above)]
+    told = {(window, cut): kept for window, cut, kept in windows if kept.sum() >= least}
+    return [(window, cut, kept) for (window, cut), kept in told.items()]
 
 
 def window_values(line: Linearised, names: Sequence[str]) -> list[dict[str, Any]]:
