@@ -147,6 +147,7 @@ class Runs:
                     column=column,
                     file=self.source,
                     rows=[r for r, v in zip(self.rows, values, strict=True) if np.isnan(v)],
+                    remedy="Fill them in, leave those rows out with --where, or choose the groups with --group.",
                 )
             return numeric_levels(values)
         index, names = pd.factorize(series.astype("string").fillna("(blank)"), sort=True)

@@ -180,6 +180,8 @@ def test_an_answer_says_that_the_verdict_is_fail(tmp_path, capsys):
     ]
     for made in answers:
         assert made.notes[0] == "the verdict on this fit is fail: rows move it; intervals are adjusted"
+    cut_short = fit.with_info(interrupted=True, headline_source="none")
+    assert "fail: it was interrupted" in bs.allocate(cut_short, [1e21], draws="posterior").notes[0]
     shown = bs.allocate(failed, [1e21], draws="posterior")
     assert "which the checks do not back" in shown.notes[0] and not bs.allocate(fit, [1e21]).notes
     failed.save(tmp_path / "fit.nc")

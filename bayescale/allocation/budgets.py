@@ -225,10 +225,11 @@ def require_headline(fit: Fit, draws: str) -> None:
 
 def caveats(fit: Fit, draws: str) -> tuple[str, ...]:
     """What every answer of a fit whose verdict is fail must say, as notes: why, and what its intervals are."""
-    failed = [f for f in (*fit.design, *fit.checks, *fit.audit) if f.status == "fail"]
-    if not failed:
+    why = [f.message for f in (*fit.design, *fit.checks, *fit.audit) if f.status == "fail"]
+    why += ["it was interrupted"] if fit.info.get("interrupted") else []
+    if not why:
         return ()
-    told = f"the verdict on this fit is fail: {failed[0].message}"
+    told = f"the verdict on this fit is fail: {why[0]}"
     if draws == "posterior" and fit.headline_source != "posterior":
         return (f"{told}; these are the posterior's own intervals, which the checks do not back",)
     return (f"{told}; intervals are {fit.interval_kind(draws)}",)
