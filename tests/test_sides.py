@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,7 +104,7 @@ def test_a_posterior_becomes_a_prior_in_the_table_s_unit():
     assert parse_prior(kept["alpha"]) == exact["alpha"]
 
 
-def test_every_column_of_a_stored_table_counts(tmp_path):
+def test_every_column_of_a_stored_table_counts(tmp_path, monkeypatch):
     """An audit looks at compute and labels that the model does not: the draws are as before, the result is not."""
     table = chinchilla_world(24, 905)
     dearer = table.with_columns({"flops": 2 * table.values("flops")})
@@ -114,6 +116,19 @@ def test_every_column_of_a_stored_table_counts(tmp_path):
     (tmp_path / "new" / "part-0003.nc").write_bytes(b"")
     store.add(batch)
     assert (tmp_path / "new" / "part-0004.nc").stat().st_size
+
+    link = os.link
+
+    def after_another_process(file, name):
+        monkeypatch.setattr(os, "link", link)
+        Path(name).write_text("of another process")
+        link(file, name)
+
+    monkeypatch.setattr(os, "link", after_another_process)
+    store.add(batch)
+    assert (tmp_path / "new" / "part-0005.nc").read_text() == "of another process"
+    assert bs.load_fit(store.files[-1]).names == ("x",) and store.files[-1].name == "part-0006.nc"
+    assert not [*store.folder.glob(".*")]
 
 
 def test_what_groups_alone_have_can_be_fixed():

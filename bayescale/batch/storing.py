@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,14 @@ class Store:
         if not part.names:
             return
         taken = [int(n) for f in self.folder.glob("part-*.nc") if (n := f.stem.removeprefix("part-")).isdigit()]
-        self.files.append(part.save(self.folder / f"part-{max(taken, default=-1) + 1:04d}.nc"))
+        for number in count(max(taken, default=-1) + 1):
+            try:
+                self.files.append(part.save(self.folder / f"part-{number:04d}.nc"))
+            except FitError as error:
+                if error.code != "BS-U002":  # otherwise another process writes to the same folder
+                    raise
+            else:
+                return
 
 
 def selected(batch: Batch, names: Sequence[str]) -> Batch:

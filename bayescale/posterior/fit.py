@@ -242,15 +242,19 @@ class Fit:
         Raises `FitError` when the file exists and `force` is not given.
         """
         path = Path(path)
+        taken = FitError(f"{path} exists", code="BS-U002", remedy="Give another name, or force=True.")
         if path.exists() and not force:
-            raise FitError(f"{path} exists", code="BS-U002", remedy="Give another name, or force=True.")
+            raise taken
         tree = self.tree.copy()
         tree.attrs = {**tree.attrs, "schema": SCHEMA, "law": self.law.spec, ATTRIBUTE: json.dumps(self.info)}
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # as readable as any new file
         try:
             tree.to_netcdf(temporary, engine="h5netcdf")
-            os.replace(temporary, path)
+            if force or not _linked(temporary, path):
+                os.replace(temporary, path)
+        except FileExistsError:  # another process was first
+            raise taken from None
         finally:
             temporary.unlink(missing_ok=True)
         return path
@@ -271,6 +275,17 @@ class Fit:
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict.lines)
         head = f"<p><b>{html.escape(repr(self)[1:-1])}</b></p><ul>{lines}</ul>"
         return f"{head}<p>{self.prob:.0%} {self.interval_kind()} intervals</p>{frame.to_html(float_format='%.4g')}"
+
+
+def _linked(file: Path, name: Path) -> bool:
+    """Give a file a second name unless that is taken (`FileExistsError`); false where a disk knows no second names."""
+    try:
+        os.link(file, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
