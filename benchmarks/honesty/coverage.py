@@ -89,6 +89,44 @@ def simulate(runs: bs.Runs, truth: str, rng: np.random.Generator) -> tuple[bs.Ru
     return runs.with_columns({"loss": np.exp(log_loss)}), p
 
 
+def table_of(cell: str, seed: int) -> tuple[bs.Runs, dict[str, float]]:
+    """The table of a seed, and its truth."""
+    truth, _, rows = cell.rpartition("-")
+    return simulate(design(int(rows)), truth, np.random.default_rng([seed, int(rows), *truth.encode()]))
+
+
+def efficient(cell: str, seed: int) -> dict[str, float]:
+    """Standard deviations that no unbiased estimate beats: variances are known, and of t noise the information.
+
+    S = (J' V^-1 J)^-1 of log losses in (log E, log A, log B, alpha, beta), carried to each quantity by its slope.
+    """
+    runs, p = table_of(cell, seed)
+    (family, scale), groups = TRUTHS[cell.rpartition("-")[0]]
+    N, D, C = (runs.values(c) for c in ("params", "tokens", "flops"))
+    optimum = target(p, 10 * C.max())
+    at = np.array([*np.log([p["E"], p["A"], p["B"]]), p["alpha"], p["beta"]])
+
+    def law(x):
+        E, A, B = np.exp(x[:3])
+        return {"E": E, "A": A, "B": B, "alpha": x[3], "beta": x[4]}
+
+    def asked(x):
+        q = law(x)
+        derived = {"a": x[4] / (x[3] + x[4]), "L10": loss_at(q, *optimum)}
+        return np.array([{**q, **derived}[n] for n in QUANTITIES])
+
+    def slopes(of):
+        return np.array([(of(at + h) - of(at - h)) / 2e-5 for h in 1e-5 * np.eye(len(at))]).T
+
+    variance = np.eye(len(N)) * scale**2 * (7 / 5 if family == "t4" else 1)  # (nu + 3) / (nu + 1)
+    for column, sd in groups.items():
+        index, _ = runs.labels(column)
+        variance = variance + sd**2 * (index[:, None] == index)
+    J, G = slopes(lambda x: np.log(loss_at(law(x), N, D))), slopes(asked)
+    found = G @ np.linalg.solve(J.T @ np.linalg.solve(variance, J), G.T)
+    return dict(zip(QUANTITIES, np.sqrt(np.diag(found)).tolist(), strict=True))
+
+
 def target(p, C):
     """The compute-optimal N and D of a law at a budget."""
     G = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
@@ -102,12 +140,10 @@ def loss_at(p, N, D):
 
 def outcomes(cell: str, seeds: Iterable[int], noise: str, group: str | list[str]) -> Iterator[tuple[Outcome, dict]]:
     """The sampled tables of a cell as they are reached, with their truths; every table climbs the batch's ladder."""
-    truth, _, rows = cell.rpartition("-")
     options = dict(noise=noise, group=group, fix=None, tie=(), priors={}, references=None)
     tasks, truths = [], {}
     for seed in seeds:
-        rng = np.random.default_rng([seed, int(rows), *truth.encode()])
-        runs, truths[str(seed)] = simulate(design(int(rows)), truth, rng)
+        runs, truths[str(seed)] = table_of(cell, seed)
         tasks.append(prepare(str(seed), runs, find_law("chinchilla"), seed, (), options))
     budgets = {t.name: () for t in tasks}
     for found in climb(tasks, budgets=budgets, precision="float64", workers=None, report=lambda outcome, share: None):
@@ -214,6 +250,17 @@ def summary(cell: str, results: list[dict]) -> dict:
                     "mcse": float(np.sqrt(max(inside * (1 - inside), 1e-4) / len(rows))),
                     "width": float(np.median([high - low for _, low, high in rows])),
                 }
+    if cell.rpartition("-")[0] not in WAVES:  # where the law holds
+        best = [efficient(cell, r["seed"]) for r in results]
+        for name in QUANTITIES:
+            ends = [r["intervals"][name]["headline"]["0.8"] for r in results]
+            sds = np.ptp(ends, axis=1) / 2.5631  # of a normal distribution
+            errors = np.mean(ends, axis=1) - [r["intervals"][name]["truth"] for r in results]
+            own = np.array([b[name] for b in best])
+            made[f"headline {name}"]["over the efficient"] = {
+                "width": float(np.median(sds / own)),
+                "error": float(np.sqrt(np.mean((errors / own) ** 2))),
+            }
     if results and "oracle" in results[0]:
         for name in QUANTITIES:
             ratios = [np.ptp(r["intervals"][name]["headline"]["0.95"]) / r["oracle"][name] for r in results]
