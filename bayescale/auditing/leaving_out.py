@@ -292,7 +292,7 @@ def stability(fit: Fit, quantities: Sequence[str] = ()) -> Stability:
         if name not in values:
             continue
         for (window, cut, kept), f, value in zip(windows, fits, values[name], strict=True):
-            covariance = f.covariance_of(np.where(kept, f.information, 0.0))
+            covariance = f.covariance_of(np.where(kept, f.rows.information, 0.0))
             unit = abs(float(value)) if (posterior[name] > 0).all() else 1.0
             sd = unit * float(np.sqrt(gradients[q] @ covariance @ gradients[q]))
             rows.append(dict(quantity=name, window=window, flops=cut, runs=int(kept.sum()), value=float(value), sd=sd))

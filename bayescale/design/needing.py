@@ -89,7 +89,7 @@ def runs_needed(fit: Fit, quantity: str, *, width: float, prob: float | None = N
 
     def share(times: float) -> float:
         """The width with that many times the information in the same groups, over today's; the prior stays."""
-        return float(np.sqrt(g @ line.covariance_of(times * line.information) @ g) / own)
+        return float(np.sqrt(g @ line.covariance_of(times * line.rows.information) @ g) / own)
 
     own = 1.0
     own = share(1.0)

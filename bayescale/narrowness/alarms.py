@@ -69,8 +69,7 @@ class Bench:
         upper, below = (line.fitted_to(rows).x for rows in halves)
         seen = self.gradients @ (upper - below)
         noise, truth = (x[:_REFITTED] for x in self._simulated)
-        location = line.observed - line.residual - line.incidence @ line.x[line.inner :]
-        y = location + truth[:, line.inner :] @ line.incidence.T + noise
+        y = line.curve + truth[:, line.inner :] @ line.incidence.T + noise
         rows, dimension = line.slopes.shape
         size = int(np.clip(_CHUNK // (rows * dimension), 10, len(y)))
         moved = []
@@ -232,7 +231,7 @@ def outlying_rows(line: Linearised) -> list[Finding]:
 
     Heavy tails bear them, so no alarm goes off and no answer moves much; they are told all the same.
     """
-    off = line.residual / line.scale
+    off = line.residual / line.rows.spread
     far = np.flatnonzero((np.abs(off) > _FAR_OFF) & (np.abs(line.residual) > _FAR_SHARE))
     if not len(far) or len(far) > len(off) / 4:
         return []
@@ -241,8 +240,8 @@ def outlying_rows(line: Linearised) -> list[Finding]:
     others = "" if len(rows) == 1 else f" (of {len(rows)} such rows: {shorten_rows(rows)})"
     message = (
         f"row {line.model.runs.rows[k]} lies {abs(np.expm1(line.residual[k])):.0%} "
-        f"{'above' if off[k] > 0 else 'below'} the law, where the noise's scale is {line.scale[k]:.1%}{others}: read "
-        "its cells again"
+        f"{'above' if off[k] > 0 else 'below'} the law, where the noise's scale is {line.rows.spread[k]:.1%}{others}: "
+        "read its cells again"
     )
     return [Finding("outlying-rows", "rows far off the law", "warn", abs(float(off[k])), _FAR_OFF, message)]
 

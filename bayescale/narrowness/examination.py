@@ -27,9 +27,10 @@ from bayescale.narrowness.clusters import Clusters, clusters_of, halves, label_o
 from bayescale.narrowness.conflicting import prior_conflict
 from bayescale.narrowness.grouped import group_alarms
 from bayescale.narrowness.jackknife import gradients_of
-from bayescale.narrowness.linearised import Linearised, information_of, linearise
+from bayescale.narrowness.linearised import Linearised, linearise
 from bayescale.narrowness.planning import Plan, plan_halves, plan_new
 from bayescale.narrowness.replicates import lack_of_fit, replicates_of
+from bayescale.narrowness.residuals import information_of
 from bayescale.narrowness.windows import window_values
 from bayescale.runs import compute_of
 

@@ -53,7 +53,7 @@ def _together(bench: Bench, candidates: Sequence[Clusters]) -> tuple[np.ndarray,
     """The log of the squared sums of scores within clusters over their squares, of the table and of the worlds."""
 
     def statistic(tables):
-        scores = tables.score * bench.line.scale
+        scores = tables.score * bench.line.rows.scale
         power = (scores**2).sum(axis=1)
         made = []
         for c in candidates:

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from bayescale.model import Model, compiled, double_precision
 from bayescale.model.observing import EXCESS, correlation
-from bayescale.noise import Noise
+from bayescale.narrowness.residuals import Residuals
+from bayescale.noise import LINKS
+from bayescale.posterior.replicating import rounded
 
 #: Steps of the search for the mode; it starts at the posterior's mean, so few are used.
 _STEPS = 60
-#: Draws that give the information of one residual; the same for every fit.
-_INFORMATION_DRAWS = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class Linearised:
     """A model linearised at the mode of its law's coordinates and effects, given noise and spreads.
 
     With `x` the coordinates, the law's own first: `slopes` is d(location)/dx at every row, shape (rows, dimension);
-    `precision` the prior's, one an entry; `residual` the observed residuals and `scale` the noise's at every row;
+    `precision` the prior's, one an entry; `residual` the observed residuals and `rows` how they are distributed;
     `flat` the standard-normal coordinates of the mode, of which `positions` are the law's own. Where checkpoints are
     correlated, rows, slopes and residuals are those of what is new in a checkpoint given the one `before` it: less
     `carried` times that one's.
@@ -40,8 +39,7 @@ class Linearised:
     slopes: np.ndarray
     precision: np.ndarray
     residual: np.ndarray
-    scale: np.ndarray
-    shape: Mapping[str, float]
+    rows: Residuals
     positions: np.ndarray
     flat: np.ndarray
     before: np.ndarray
@@ -59,20 +57,10 @@ class Linearised:
         """The number of the law's own coordinates."""
         return len(self.positions)
 
-    @property
-    def noise(self) -> Noise:
-        """The observation model."""
-        return next(iter(self.model.structure.noises.values()))
-
-    @cached_property
-    def information(self) -> np.ndarray:
-        """The expected information of every row about its location."""
-        return information_of(self.noise, self.shape) / self.scale**2
-
     @cached_property
     def covariance(self) -> np.ndarray:
         """The posterior covariance of `x` under the expected information of the rows."""
-        return self.covariance_of(self.information)
+        return self.covariance_of(self.rows.information)
 
     def covariance_of(self, information: np.ndarray) -> np.ndarray:
         """The posterior covariance of `x` where rows carry this information, leading axes kept."""
@@ -86,23 +74,28 @@ class Linearised:
         for g in self.model.groupings:
             levels = np.eye(len(g.levels))
             groups.append((levels - levels.mean() if g.fixed is not None else levels)[g.index])
-        return self.new(np.concatenate([np.zeros((len(self.scale), 0)), *groups], axis=1), axis=0)
+        return self.new(np.concatenate([np.zeros((len(self.residual), 0)), *groups], axis=1), axis=0)
 
     @property
     def observed(self) -> np.ndarray:
         """The observed responses on the link scale."""
         response = self.model.law.responses[0]
-        return self.new(self.model.data["responses"][response.name]["y"][: len(self.scale)])
+        return self.new(self.model.data["responses"][response.name]["y"][: len(self.residual)])
 
-    def fitted_to(self, rows: np.ndarray) -> Linearised:
+    @property
+    def curve(self) -> np.ndarray:
+        """The law at every row on the link scale, without effects of groups."""
+        return self.observed - self.residual - self.incidence @ self.x[self.inner :]
+
+    def fitted_to(self, kept: np.ndarray) -> Linearised:
         """The same linearisation about the mode of some of the rows (a mask)."""
-        found, residual, slopes = self.modes(self.observed[None], rows, self.x[None])
+        found, residual, slopes = self.modes(self.observed[None], kept, self.x[None])
         x, flat = found[0], self.flat.copy()
         flat[self.positions] = x[: self.inner]
         return replace(self, x=x, slopes=slopes[0], residual=residual[0], flat=flat)
 
     def modes(
-        self, y: np.ndarray, rows: np.ndarray, start: np.ndarray, tolerance: float = 1e-14
+        self, y: np.ndarray, kept: np.ndarray, start: np.ndarray, tolerance: float = 1e-14
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The modes of tables `y` (tables, rows), from some of their rows (a mask), by damped scoring from `start`.
 
@@ -110,22 +103,21 @@ class Linearised:
         residuals and slopes of all rows there.
         """
         locate, inner, incidence = _program(self.model, self.positions, self.flat, len(y)), self.inner, self.incidence
-        weights = rows * self.information
+        weights = kept * self.rows.information
         # Effects enter linearly: their block of the curvature is the same everywhere and is eliminated once.
         effects = np.linalg.inv((incidence.T * weights) @ incidence + np.diag(self.precision[inner:]))
 
-        def at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
             location, slopes = locate(x[:, :inner])
             location, slopes = self.new(location), self.new(slopes, axis=1)
             residual = y - location - x[:, inner:] @ incidence.T
-            heights = log_density_of(self.noise, residual / self.scale, self.shape)
-            height = (rows * heights).sum(axis=1) - 0.5 * (self.precision * x**2).sum(axis=1)
-            return residual, slopes, np.where(np.isfinite(height), height, -np.inf)
+            heights, score = self.rows.heights(residual)
+            height = (kept * heights).sum(axis=1) - 0.5 * (self.precision * x**2).sum(axis=1)
+            return residual, slopes, np.where(np.isfinite(height), height, -np.inf), kept * score
 
         x = start
-        residual, slopes, height = at(x)
+        residual, slopes, height, score = at(x)
         for _ in range(_STEPS):
-            score = rows * score_of(self.noise, residual / self.scale, self.shape) / self.scale
             own = np.einsum("tri,tr->ti", slopes, score) - self.precision[:inner] * x[:, :inner]
             rest = score @ incidence - self.precision[inner:] * x[:, inner:]
             weighted = slopes.transpose(0, 2, 1) * weights
@@ -142,7 +134,7 @@ class Linearised:
             step[worse] = 0.0
             gain = np.where(worse, 0.0, trial[2] - height)
             x = x + step
-            residual, slopes, height = at(x) if worse.any() else trial
+            residual, slopes, height, score = at(x) if worse.any() else trial
             if (gain < tolerance * np.maximum(1.0, np.abs(height))).all():
                 break
         return x, residual, np.concatenate([slopes, np.broadcast_to(incidence, (len(y), *incidence.shape))], axis=2)
@@ -158,27 +150,36 @@ class Linearised:
         A table's information is what its residuals show, not what the noise expects: rows far from the law say little,
         and where they sit at the design's ends the posterior is wider.
         """
-        score = score_of(self.noise, residual / self.scale, self.shape) / self.scale
-        if self.noise.smooth is not None:  # a kink shows no curvature: its expectation stands in
-            return Tables(score, np.broadcast_to(self.information, score.shape), self.covariance[None])
-        shown = np.maximum(curvature_of(self.noise, residual / self.scale, self.shape), 0.0) / self.scale**2
-        return Tables(score, shown, self.covariance_of(shown))
+        shown = self.rows.curvatures(residual)
+        if self.rows.noise.smooth is not None:  # the same for every table
+            return Tables(self.rows.scores(residual), shown, self.covariance[None])
+        return Tables(self.rows.scores(residual), shown, self.covariance_of(shown))
 
     def simulate(self, rng: np.random.Generator, worlds: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise of other tables at this design, and new effects of groups: (worlds, rows) and (worlds, dimension).
 
         The second array is the truth of each world in `x`: the law's coordinates are those of the mode.
         """
-        noise = self.scale * self.noise.sample(rng, (worlds, len(self.residual)), **self.shape)
+        of = self.rows
+        noise = of.scale * of.noise.sample(rng, (worlds, len(self.residual)), **of.shape)
         truth = np.repeat(self.x[None], worlds, axis=0)
         effects = slice(self.inner, None)
         truth[:, effects] = rng.standard_normal((worlds, len(self.x) - self.inner)) / np.sqrt(self.precision[effects])
-        return noise, truth
+        if not of.rounded.any():
+            return noise, truth
+        if self.carried.any():  # what is new in a checkpoint lies on no grid
+            return noise - rng.uniform(of.low, of.high, noise.shape), truth
+        location = self.curve + truth[:, effects] @ self.incidence.T
+        response = self.model.law.responses[0]
+        link = LINKS[response.support]
+        exact = link.inverse(location + np.where(of.rounded, noise, 0.0))
+        with np.errstate(divide="ignore"):  # what rounds to zero is left as it is
+            y = link.forward(rounded(self.model, response.source, exact))
+        return np.where(of.rounded & np.isfinite(y), y - location, noise), truth
 
     def displacement(self, noise: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """What a fit of simulated tables finds, less the truth, by one step from it: (worlds, dimension)."""
-        score = score_of(self.noise, noise / self.scale, self.shape) / self.scale
-        return (score @ self.slopes - truth * self.precision) @ self.covariance
+        return (self.rows.scores(noise) @ self.slopes - truth * self.precision) @ self.covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +216,12 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
         if structure.observing.serial:
             before = model.data["serial"]["previous"][:rows]
             rho = np.asarray(correlation(values, model.data["serial"], ""))[:rows]
-    if structure.observing.nodes:  # of a run that was not tuned only a bound is known: next to nothing about the law
-        low = model.data["responses"][response.name]["low"][:rows]
-        scale = np.where(np.isneginf(low), 1e6, 1.0) * scale
+    low, high, bounded = np.zeros(rows), np.zeros(rows), np.zeros(rows, bool)
+    if structure.observing.nodes:
+        low, high = (model.data["responses"][response.name][end][:rows] for end in ("low", "high"))
+        bounded = np.isneginf(low)  # next to nothing about the law
+        scale = np.where(bounded, 1e6, 1.0) * scale
+        low, high = np.where(bounded, 0.0, low), np.where(bounded, 0.0, high)
     precision, start = [np.ones(len(positions))], [z[:, positions].mean(axis=0)]
     for i in structure.intercepts:
         precision.append(np.full(len(i.grouping.levels), float(values[i.spread]) ** -2))
@@ -228,8 +232,14 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
         slopes=np.empty((rows, 0)),
         precision=np.concatenate(precision),
         residual=np.empty(rows),
-        scale=scale * np.sqrt(1 - rho**2),
-        shape={p.name: float(values[p.name]) for p in structure.noises[response.name].shape},
+        rows=Residuals(
+            structure.noises[response.name],
+            {p.name: float(values[p.name]) for p in structure.noises[response.name].shape},
+            scale * np.sqrt(1 - rho**2),
+            low,
+            high,
+            bounded,
+        ),
         positions=positions,
         flat=middle,
         before=before,
@@ -265,43 +275,3 @@ def _program(model: Model, positions: np.ndarray, middle: np.ndarray, tables: in
         return np.asarray(found[0])[:, :rows], np.asarray(found[1])[:, :rows]
 
     return run
-
-
-def _of_noise(noise: Noise, what: str, residual: np.ndarray, shape: Mapping[str, float]) -> np.ndarray:
-    """The log-density of residuals in units of the scale, minus its slope, or minus its second derivative."""
-    import jax
-
-    def one(r, shape):
-        return noise.log_density(r, 1.0, **shape)
-
-    functions: dict[str, Callable[..., Any]] = {
-        "height": one,
-        "score": lambda r, shape: -jax.grad(one)(r, shape),
-        "curvature": lambda r, shape: -jax.grad(jax.grad(one))(r, shape),
-    }
-    with double_precision():
-        flat = np.ascontiguousarray(residual, float).reshape(-1)
-        arguments = (flat, {k: np.asarray(float(v)) for k, v in shape.items()})
-        program = compiled(("noise", what, noise.name), jax.vmap(functions[what], (0, None)), *arguments)
-        return np.asarray(program(*arguments)).reshape(np.shape(residual))
-
-
-def score_of(noise: Noise, residual: np.ndarray, shape: Mapping[str, float]) -> np.ndarray:
-    """Minus the slope of the noise's log-density at residuals in units of its scale."""
-    return _of_noise(noise, "score", residual, shape)
-
-
-def log_density_of(noise: Noise, residual: np.ndarray, shape: Mapping[str, float]) -> np.ndarray:
-    """The noise's log-density at residuals in units of its scale."""
-    return _of_noise(noise, "height", residual, shape)
-
-
-def curvature_of(noise: Noise, residual: np.ndarray, shape: Mapping[str, float]) -> np.ndarray:
-    """Minus the second derivative of the noise's log-density at residuals in units of its scale."""
-    return _of_noise(noise, "curvature", residual, shape)
-
-
-def information_of(noise: Noise, shape: Mapping[str, float]) -> float:
-    """The expected squared score of one residual at unit scale, the same draws every time."""
-    rng = np.random.default_rng(0)
-    return float(np.mean(score_of(noise, noise.sample(rng, _INFORMATION_DRAWS, **shape), shape) ** 2))

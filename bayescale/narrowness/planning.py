@@ -76,9 +76,9 @@ def plan_halves(line: Linearised, quantity: str, gradient: np.ndarray, parts: Se
     found = _candidates(line)
     for rows in parts:
         # The other part holds nothing: this one is fitted by itself.
-        covariance = line.covariance_of(np.where(rows, line.information, 0.0))
+        covariance = line.covariance_of(np.where(rows, line.rows.information, 0.0))
         members = np.flatnonzero(rows)
-        picked = repeats.add(covariance, line.slopes[members], 1 / line.information[members], N[members])
+        picked = repeats.add(covariance, line.slopes[members], 1 / line.rows.information[members], N[members])
         repeats.runs += _by_compute(ProposedRun(float(N[k]), float(D[k]), float(C[k])) for k in members[picked])
         if found is not None:
             candidates, slopes, noise = found
@@ -163,7 +163,7 @@ def _candidates(line: Linearised, share: float = _SHARE) -> tuple[list[ProposedR
     slopes[:, : len(law_s)] = made.jacobian[0, len(model.runs) :]
     # Effects of sizes, budgets and runs that are new add to the noise of each.
     effects = sum(1 / line.precision[line.inner + k] for k in _one_level_each(line))
-    return candidates, slopes, np.full(len(candidates), 1 / float(np.median(line.information)) + effects)
+    return candidates, slopes, np.full(len(candidates), 1 / float(np.median(line.rows.information)) + effects)
 
 
 def _one_level_each(line: Linearised) -> list[int]:

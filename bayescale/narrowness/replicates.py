@@ -17,8 +17,10 @@ _FEWEST, _CUT = 3, 4.0
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """The cell of every row: rows of one design, recipe and settings; degrees of freedom between repeats."""
+    """The rows whose losses are seen, the cell of each (one design, recipe and settings), and the degrees of freedom
+    between repeats."""
 
+    rows: np.ndarray
     cells: np.ndarray
     free: int
 
@@ -35,7 +37,11 @@ def replicates_of(bench: Bench) -> Replicates | None:
     if len(law.responses) != 1 or any(i.per for i in law.inputs):
         return None
     cells = design_cells(runs, law, [*settings_of(runs, law), *(["run"] if _checkpoints(runs) else [])])
-    made = Replicates(cells, len(cells) - int(cells.max()) - 1)
+    rows = np.flatnonzero(~bench.line.rows.bounded)
+    if not len(rows):
+        return None
+    cells = np.unique(cells[rows], return_inverse=True)[1]
+    made = Replicates(rows, cells, len(cells) - int(cells.max()) - 1)
     return made if made.free >= _FEWEST and made.count > bench.line.inner + _FEWEST else None
 
 
@@ -47,9 +53,9 @@ def _checkpoints(runs) -> bool:
 def lack_of_fit(bench: Bench, made: Replicates) -> Finding:
     """The mean square of the law's misses at designs over that between repeats, against tables that follow the law."""
     line = bench.line
-    misses, between = _squares(line.residual[None] / line.scale, made, line.inner)
+    misses, between = _squares(line.residual[None] / line.rows.spread, made, line.inner)
     ratio = float(np.sqrt(misses[0] / between[0]))
-    chance = np.sqrt(np.divide(*_squares(bench.fitted[0] / line.scale, made, line.inner)))
+    chance = np.sqrt(np.divide(*_squares(bench.fitted[0] / line.rows.spread, made, line.inner)))
     threshold = float(np.quantile(chance, 1 - LACK_ALARM))
     failed = ratio > threshold
     pure = float(np.sqrt(_within(line.residual[None], made)[0] / made.free))
@@ -73,7 +79,7 @@ def _repeated(made: Replicates) -> int:
 
 def _within(residual: np.ndarray, made: Replicates) -> np.ndarray:
     """The sum of squares of residuals about their cell's mean, for every table: (tables,)."""
-    sizes = np.bincount(made.cells)
+    residual, sizes = residual[:, made.rows], np.bincount(made.cells)
     incidence = np.eye(made.count)[made.cells]
     means = residual @ incidence / sizes
     return ((residual - means[:, made.cells]) ** 2).sum(axis=1)
@@ -84,7 +90,7 @@ def _squares(scaled: np.ndarray, made: Replicates, parameters: int) -> tuple[np.
 
     Residuals far in the tails are cut, so that one bad seed does not hide what the law misses, or stand for it.
     """
-    cut = np.clip(scaled, -_CUT, _CUT)
+    cut = np.clip(scaled[:, made.rows], -_CUT, _CUT)
     sizes = np.bincount(made.cells)
     means = cut @ np.eye(made.count)[made.cells] / sizes
     misses = (sizes * means**2).sum(axis=1) / (made.count - parameters)

@@ -41,7 +41,7 @@ def replicate(
         residual = noise.sample(rng, location.shape, **values)
         if model.structure.observing.serial:
             residual = _correlated(model, residual, out["values"][f"{RANGE.name}{suffix}"][take])
-        made[response.name] = _rounded(model, response.source, link.inverse(location + scale * residual))
+        made[response.name] = rounded(model, response.source, link.inverse(location + scale * residual))
     return made
 
 
@@ -56,7 +56,7 @@ def _correlated(model: Model, residual: np.ndarray, ell: np.ndarray) -> np.ndarr
     return made
 
 
-def _rounded(model: Model, source: str, values: np.ndarray) -> np.ndarray:
+def rounded(model: Model, source: str, values: np.ndarray) -> np.ndarray:
     """Responses to the step that the table rounds them to."""
     if source != "loss" or not model.runs.has("loss_step"):
         return values

@@ -23,21 +23,25 @@ from bayescale.narrowness import alarms, clusters_of, gradients_of
 from bayescale.narrowness.grouped import group_alarms
 from bayescale.narrowness.linearised import Linearised
 from bayescale.narrowness.replicates import lack_of_fit, replicates_of
+from bayescale.narrowness.residuals import Residuals
 from bayescale.posterior import evaluate_draws
 
 SIGMA = 0.004
-#: cell: noise, bend, and whether all alarms are asked or lack of fit alone.
+#: cell: noise, bend, whether all alarms are asked or lack of fit alone, and the step that losses are rounded to.
 CELLS = {
-    "law, normal": ("normal", 0.0, True),
-    "law, t4": ("student_t", 0.0, True),
-    "bent by 0.4 %": ("normal", 0.0025, False),
-    "bent by 0.8 %": ("normal", 0.005, False),
-    "bent by 1.6 %": ("normal", 0.01, False),
-    "bent by 1.6 %, t4": ("student_t", 0.01, False),
+    "law, normal": ("normal", 0.0, True, None),
+    "law, t4": ("student_t", 0.0, True, None),
+    "law, losses to .01": ("normal", 0.0, True, 0.01),
+    "law, losses to .05": ("normal", 0.0, True, 0.05),
+    "bent by 0.4 %": ("normal", 0.0025, False, None),
+    "bent by 0.8 %": ("normal", 0.005, False, None),
+    "bent by 1.6 %": ("normal", 0.01, False, None),
+    "bent by 1.6 %, t4": ("student_t", 0.01, False, None),
+    "bent by 1.6 %, losses to .05": ("normal", 0.01, False, 0.05),
 }
 
 
-def table(rng: np.random.Generator, noise: str, bend: float) -> bs.Runs:
+def table(rng: np.random.Generator, noise: str, bend: float, step: float | None) -> bs.Runs:
     """One simulated table."""
     C, ratio = (g.ravel() for g in np.meshgrid(np.geomspace(1e18, 4e20, 4), np.geomspace(0.15, 6.0, 10)))
     again = np.repeat(rng.choice(40, 8, replace=False), 3)
@@ -49,25 +53,29 @@ def table(rng: np.random.Generator, noise: str, bend: float) -> bs.Runs:
     e = rng.standard_normal(64) if noise == "normal" else rng.standard_t(4, 64)
     u = np.log10(C) - np.log10(C).mean()
     loss = loss * np.exp(bend * u**2 + SIGMA * e)
-    return bs.read_runs({"params": N, "tokens": D, "flops": C, "loss": loss})
+    rounded = {} if step is None else {"loss": np.round(loss / step) * step, "loss_step": np.full(64, step)}
+    rounded |= {"seed": np.arange(64)}  # or repeats that round alike would be taken for copies
+    return bs.read_runs({"params": N, "tokens": D, "flops": C, "loss": loss} | rounded)
 
 
-def alarmed(seed: int, noise: str, bend: float, every: bool) -> list[str]:
+def alarmed(seed: int, noise: str, bend: float, every: bool, step: float | None) -> list[str]:
     """The alarms that go off on one table."""
     rng = np.random.default_rng([seed, 17])
-    model = bs.build_model("chinchilla", table(rng, noise, bend), noise=noise, group="none")
+    model = bs.build_model("chinchilla", table(rng, noise, bend, step), noise=noise, group="none")
     slots = {s.parameter.name: s for s in model.structure.coordinates.slots}
     own = [n for n in slots if n not in ("sigma", "nu")]
     positions = np.concatenate([np.arange(slots[n].start, slots[n].start + slots[n].size) for n in own])
     flat, rows = np.zeros(model.structure.coordinates.dimension), len(model.runs)
+    observed, none = model.data["responses"]["loss"], np.zeros(rows)
+    low, high = (observed[end][:rows] if step else none for end in ("low", "high"))
+    shape = {"nu": 4.0} if noise == "student_t" else {}
     near = Linearised(
         model,
         x=np.zeros(len(positions)),
         slopes=np.empty((rows, 0)),
         precision=np.ones(len(positions)),
         residual=np.empty(rows),
-        scale=np.full(rows, SIGMA),
-        shape={"nu": 4.0} if noise == "student_t" else {},
+        rows=Residuals(model.structure.noises["loss"], shape, np.full(rows, SIGMA), low, high, none.astype(bool)),
         positions=positions,
         flat=flat,
         before=np.arange(rows),
@@ -75,7 +83,7 @@ def alarmed(seed: int, noise: str, bend: float, every: bool) -> list[str]:
     )
     line = near
     for scale in (0.1, 0.02, SIGMA):  # heavy tails have no slope far from the mode
-        line = replace(line, scale=np.full(rows, scale)).fitted_to(np.ones(rows, bool))
+        line = replace(line, rows=replace(line.rows, scale=np.full(rows, scale))).fitted_to(np.ones(rows, bool))
     z = np.repeat(flat[None], 500, axis=0)
     z[:, positions] = rng.multivariate_normal(line.x, line.table.covariance[0], 500)
     values = evaluate_draws(model, z)["values"]
