@@ -14,10 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.errors import Finding, FitError, LawError, nearest, worst
+from bayescale.errors import Finding, FitError, LawError, Note, NotFittedFor, nearest, worst
 from bayescale.law import Law, PooledLaw, Spread, call, pooled_law
 from bayescale.laws import find_law
-from bayescale.model import Model, build_model, compiled, double_precision, one_blas_thread, resolved_pool
+from bayescale.model import (
+    Model,
+    bounded_rows,
+    build_model,
+    compiled,
+    double_precision,
+    one_blas_thread,
+    resolved_pool,
+)
 from bayescale.noise import LINKS
 from bayescale.posterior import SCHEMA, Fit, make_tree
 from bayescale.runs import Runs
@@ -177,7 +185,10 @@ def least_squares(
     `pool`, as in `fit`, gives every level its own value of what differs and shares the rest. Nothing shrinks the levels
     to each other: what is left of the pooling is what it shares, so the levels are the limit of a wide spread.
 
-    Raises `LawError` (BS-F001) for a law with an exact likelihood or several responses, (BS-L002) for unknown names.
+    Rows that tell only a bound of the loss (`undertuned`) have no residual: they are left out, with a note.
+
+    Raises `LawError` (BS-F001) for a law with an exact likelihood or several responses, (BS-L002) for unknown names,
+    `NotFittedFor` (BS-F002) where bounds leave too few other rows.
 
     Example:
         >>> bs.least_squares("chinchilla", bs.load_runs("byte-ladder")).summary()  # doctest: +SKIP
@@ -200,8 +211,17 @@ def least_squares(
         )
     if law.responses[1:]:
         raise LawError(f"law {law.name!r} predicts several responses: least squares weighs only one", code="BS-F001")
+    told = len(runs)
+    runs = _with_residuals(law, runs)
     model = build_model(law, runs, noise="normal", group="none", fix=fix, tie=tie, references=references)
     objective, good = Objective(model, coordinates), Objective(model, "reference")
+    if len(runs) < told and len(runs) <= good.size:
+        raise NotFittedFor(
+            f"{told - len(runs)} of {told} rows tell only a bound of the loss: {len(runs)} are too few for "
+            f"{good.size} parameters",
+            code="BS-F002",
+            remedy="Leave the column undertuned out to count all rows as losses, or use `fit`, which counts bounds.",
+        )
     weights = np.asarray(model.data["responses"][law.responses[0].name]["used"], float)
     evaluate, evaluate_good = objective.program(), good.program()
     unit = 1.0 if scaled else delta
@@ -238,12 +258,30 @@ def least_squares(
     findings = [_early_stop(best, again), _agreement(found, best, len(points))]
     x = again.x if polish and again.fun < best.fun else end
     replicates = [x]
-    rows = len(runs)
+    used = np.flatnonzero(weights)
     with one_blas_thread():
         for _ in range(bootstrap):
-            counts = np.bincount(rng.integers(rows, size=rows), minlength=len(weights)).astype(float)
+            again = used[rng.integers(len(used), size=len(used))]
+            counts = np.bincount(again, minlength=len(weights)).astype(float)
             replicates.append(descend(evaluate_good, x, counts, _REPLICATE).x)
     return _as_fit(model, good, np.asarray(replicates), findings, delta, prob, seed, bool(best.success))
+
+
+def _with_residuals(law: Law, runs: Runs) -> Runs:
+    """The runs without those of which only a bound is known."""
+    bounds = bounded_rows(law.responses[0].source, runs)
+    if not bounds.any():
+        return runs
+    if bounds.all():
+        raise NotFittedFor(
+            f"all {len(runs)} rows tell only a bound of the loss (undertuned): least squares has no residuals",
+            code="BS-F002",
+            remedy="Leave the column undertuned out to count them as losses.",
+        )
+    said = (
+        f"{bounds.sum()} of {len(runs)} runs were not tuned: a bound has no residual, so least squares leaves them out"
+    )
+    return runs.take(~bounds, Note("BS-R061", said))
 
 
 def _anneal(descend, evaluate, x: np.ndarray, weights: np.ndarray, delta: float):
@@ -366,21 +404,28 @@ def _huber(residuals: np.ndarray, delta: float) -> np.ndarray:
 def compare_with_baseline(fit: Fit, baseline: Fit, quantity: str = "a") -> Finding | None:
     """Whether the least-squares value of a quantity lies in the posterior's interval of three sds; None without it.
 
-    Of a quantity that differs by level, the level that agrees least is told.
+    Of a quantity that differs by level, the level that agrees least is told, of those that both know.
     """
     posterior, point = fit.draws("posterior"), baseline.draws("posterior")
     if quantity not in posterior or quantity not in point:
         return None
     x, y = (np.reshape(v, (len(v), -1)) for v in (posterior[quantity], point[quantity]))
+    levels = list(next(iter(fit.levels.values()))) if x.shape[1] > 1 else []
+    if levels:
+        known = list(next(iter(baseline.levels.values())))
+        x, y = x[:, [n in known for n in levels]], y[:, [n in levels for n in known]]
+        levels = [n for n in levels if n in known]
     away = np.abs(y[0] - x.mean(axis=0)) / x.std(axis=0)
     worst_level = int(np.argmax(away))
     distance = float(away[worst_level])
-    named = f"{quantity} of {next(iter(fit.levels.values()))[worst_level]}" if x.shape[1] > 1 else quantity
-    message = (
-        f"least squares (Huber) gives {named} = {y[0, worst_level]:.3f}, {distance:.1f} posterior sds from the mean"
-    )
+    named = f"{quantity} of {levels[worst_level]}" if levels else quantity
+    bounds = int(bounded_rows(fit.law.responses[0].source, fit.runs).sum())
+    without = f" without the {bounds} runs that were not tuned" if bounds else ""
+    message = f"least squares (Huber){without} gives {named} = {y[0, worst_level]:.3f}, "
+    message += f"{distance:.1f} posterior sds from the mean"
     if distance > 3:
-        message += ": noise model or group effects move the answer; compare noises before quoting it"
+        message += f": {'those runs, ' if bounds else ''}noise model or group effects move the answer; compare noises "
+        message += "before quoting it"
     return Finding(
         "baseline-agreement", "least-squares cross-check", "warn" if distance > 3 else "pass", distance, 3, message
     )

@@ -23,6 +23,8 @@ FLOPS_PER_PARAM_TOKEN = 6.0
 
 #: Values of a numeric column closer than this (relative) are one level: digitised tables repeat a size to ~0.1 %.
 LEVEL_TOLERANCE = 0.005
+#: A gap of this share of the widest is as wide: evenly spaced values are cut where a level may first end.
+_AS_WIDE = 0.98
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Runs:
             ) from None
 
     def labels(self, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The level of every row and the names of the levels; numeric values within 0.5 % are one level."""
+        """The level of every row and the names of the levels; numbers within 0.5 % of a level's least are of it."""
         import pandas as pd
 
         column = self._require(column)
@@ -252,7 +254,7 @@ def compute_of(runs: Runs) -> np.ndarray | None:
 
 
 def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Levels of a numeric column: sorted values, a new level where the relative gap exceeds 0.5 %."""
+    """Levels of a numeric column: a new one where sorted values leap by more than 0.5 %, none wider than 1 %."""
     values = np.asarray(values, float)
     order = np.argsort(values, kind="stable")
     ranked = values[order]
@@ -269,8 +271,25 @@ def numeric_levels(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _gaps(ranked: np.ndarray) -> np.ndarray:
-    """Where, in sorted values, a new level begins."""
-    return np.diff(ranked) > LEVEL_TOLERANCE * np.maximum(np.abs(ranked[1:]), np.abs(ranked[:-1]))
+    """Where, in sorted values, a new level begins: at leaps, and within chains of values that are no one level."""
+    gaps = np.diff(ranked) > LEVEL_TOLERANCE * np.maximum(np.abs(ranked[1:]), np.abs(ranked[:-1]))
+    leaps = np.flatnonzero(gaps)
+    firsts, lasts = np.append(0, leaps + 1), np.append(leaps, len(ranked) - 1)
+    if not len(ranked) or not (long := ranked[lasts] > _within(ranked[firsts], 2 * LEVEL_TOLERANCE)).any():
+        return gaps
+    for first, last in zip(firsts[long].tolist(), lasts[long].tolist(), strict=True):
+        while ranked[last] > (most := _within(ranked[first], 2 * LEVEL_TOLERANCE)):
+            # Cut at the first of the widest gaps between once and twice the tolerance: rounded values stay together.
+            near, far = np.searchsorted(ranked, [_within(ranked[first], LEVEL_TOLERANCE), most], side="right")
+            wide = np.diff(ranked[near - 1 : far + 1])
+            first = near + int(np.argmax(wide >= _AS_WIDE * wide.max()))
+            gaps[first - 1] = True
+    return gaps
+
+
+def _within(value: Any, tolerance: float) -> Any:
+    """The largest number that differs from a value by at most a share of the larger of both."""
+    return np.where(value > 0, value / (1 - tolerance), value * (1 - tolerance))
 
 
 def select(
@@ -416,7 +435,7 @@ class _Filter:
 
 
 def distinct(values: Sequence[float] | np.ndarray) -> int:
-    """How many levels a numeric column has (values within 0.5 % count as one)."""
+    """How many levels a numeric column has (values within 0.5 % of a level's least count as one)."""
     ranked = np.sort(np.asarray(values, float))
     return int(_gaps(ranked).sum()) + 1 if len(ranked) else 0
 

@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import ABSURD, FAR, allocate, largest_compute, loss_on_budget, optimum_at, require_optimum
+from bayescale.allocation import (
+    ABSURD,
+    FAR,
+    allocate,
+    largest_compute,
+    least_compute,
+    loss_on_budget,
+    optimum_at,
+    require_optimum,
+)
 from bayescale.diagnostics import ProposedRun, ladders_of, proposal
 from bayescale.errors import Finding, NotFittedFor, worst
 from bayescale.model import isoflop_levels
 from bayescale.narrowness.clusters import label_of, labels_of
 from bayescale.posterior import Fit
-from bayescale.runs import distinct, short
+from bayescale.runs import LEVEL_TOLERANCE, distinct, short
 
 MOST_LINES = 10
 #: A choice is safe that loses at most this share of the loss under either half of the table, where the halves' own
@@ -161,15 +170,21 @@ class _Lines:
         return []
 
     def _inside(self) -> list[str]:
-        """The best size at the largest power of ten that the runs reach."""
-        largest = largest_compute(self.fit.runs)
+        """The best size at the largest power of ten that the runs reach, or else at the compute of the largest."""
+        runs, largest = self.fit.runs, largest_compute(self.fit.runs)
         if not np.isfinite(largest):
             return []
-        C = 10.0 ** np.floor(np.log10(largest) + 1e-9)
+        C, least = 10.0 ** np.floor(np.log10(largest) + 1e-9), least_compute(runs)
+        if C < least * (1 - 1e-9):
+            C = max(least, _rounded_down(largest))
         if (told := self._at(C)) is None:
             return []
+        where = f"Inside the data, at {_flop3(C)} FLOP"
+        best = {"sizes": ("params", told["params"]), "tokens": ("tokens", told["tokens"])}
+        if beyond := [of for of, (column, x) in best.items() if runs.has(column) and _outside(x, runs.values(column))]:
+            where = f"Within the runs' compute, at {_flop3(C)} FLOP, but beyond their {' and '.join(beyond)}"
         near = f"{short(told['near'][0])} to {short(told['near'][1])}"
-        said = f"Inside the data, at {_flop3(C)} FLOP: {short(told['params'])}, near-optimal {near} (within 0.1 %)"
+        said = f"{where}: {short(told['params'])}, near-optimal {near} (within 0.1 %)"
         return [f"{said}; {self._by_window(told)}." if told["windows"] else f"{said}."]
 
     def _asked(self) -> list[str]:
@@ -211,9 +226,10 @@ class _Lines:
             made = allocate(fit, [C], far_ok=True)
         except NotFittedFor:
             return None
-        params = float(made.interval("params")[0, 0])
+        params, tokens = (float(made.interval(n)[0, 0]) for n in ("params", "tokens"))
         near = [float(np.median(np.asarray(made.dataset[n]))) for n in ("near_lower", "near_upper")]
-        told: dict[str, Any] = {"params": params, "near": near, "windows": [], "halves": [], "regret": None}
+        told: dict[str, Any] = {"params": params, "tokens": tokens, "near": near}
+        told |= {"windows": [], "halves": [], "regret": None}
         own = [p.name for p in fit.law.parameters]
         windows = [w for w in self.windows if all(n in w["values"] for n in own)]
         if len(windows) < 2:
@@ -274,6 +290,17 @@ def _joined(pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
 def _interval(x: np.ndarray, prob: float) -> tuple[float, float, float]:
     low, mid, high = np.quantile(x, [(1 - prob) / 2, 0.5, (1 + prob) / 2])
     return float(low), float(mid), float(high)
+
+
+def _rounded_down(C: float) -> float:
+    """A budget with its first two digits."""
+    unit = 10.0 ** (np.floor(np.log10(C)) - 1)
+    return float(np.floor(C / unit + 1e-9) * unit)
+
+
+def _outside(x: float, tried: np.ndarray) -> bool:
+    """Whether a number lies below or above all that were tried, by more than they repeat a level."""
+    return not tried.min() * (1 - LEVEL_TOLERANCE) <= x <= tried.max() * (1 + LEVEL_TOLERANCE)
 
 
 def _digits(error: float) -> str:

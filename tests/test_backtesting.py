@@ -94,3 +94,27 @@ def test_backtest_command(tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert run([*arguments, "--out", str(picture)]) == 2
     assert run(["backtest", "nowhere.csv", "--json"]) == 3
+
+
+@pytest.fixture(scope="module")
+def untuned():
+    """Of every size one run was not tuned, nor was any of the largest; their losses are 10 % above the law."""
+    runs = ladder_of_sizes(5)
+    late = (np.arange(27) % 3 == 0) | (np.arange(27) >= 24)
+    loss = runs.values("loss") * np.where(late, 1.1, 1.0)
+    return runs.with_columns({"loss": loss, "undertuned": late.astype(float)})
+
+
+def test_bounds_have_no_errors(untuned):
+    made = bs.backtest(OFFSET, untuned, noise="normal", group="none", cuts=[6e8, 6.01e8, 5e9], progress=False)
+    assert [(o.kept, o.held, len(o.one_sided)) for o in made.origins] == [(15, 6, 6)] * 2
+    for o in made.origins:
+        assert not (untuned.values("undertuned")[o.positions] > 0).any()
+        assert np.abs(made.error(o)).max() < 5 and np.abs(made.error(o, o.baseline)).max() < 5
+        assert all(len(x) == 6 for x in (o.below, *o.inside.values())) and np.isfinite(o.log_score)
+    assert made.frame()["one_sided"].tolist() == [6, 6]
+    assert "6 runs above the cuts were not tuned" in made.lines()[2]
+    assert len(made.notes) == 1 and made.notes[0].startswith("cut at 5e+09: no run above it was tuned")
+    assert json.dumps(made.to_json(), allow_nan=False) and made.complete
+    with pytest.raises(bs.NotFittedFor, match="no run above it was tuned"):
+        bs.backtest(OFFSET, untuned, noise="normal", group="none", cuts=[5e9])

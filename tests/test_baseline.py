@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from test_targets import stand_in
 from worlds import TRUTH, chinchilla_world
 
 import bayescale as bs
 from bayescale.baseline import compare_with_baseline
+from bayescale.law import pooled_law
+from bayescale.laws import find_law
 
 #: Hoffmann et al. (2022), as printed.
 ROUNDED = dict(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
@@ -99,3 +102,38 @@ def test_a_fit_of_one_draw_has_a_summary(ladder):
     summary = bs.least_squares("chinchilla", ladder, starts=2).summary()
     assert 0 < summary.loc["a", "median"] < 1
     assert summary.loc["a", ["sd", "mcse_mean", "r_hat"]].isna().all()
+
+
+def untuned_world(rows=60):
+    """Runs of which a third were not tuned: their losses lie up to 20 % above the law."""
+    runs, rng = chinchilla_world(rows, 12, sigma=0.002), np.random.default_rng(12)
+    late = np.arange(rows) % 3 == 0
+    loss = runs.values("loss") * np.where(late, 1 + rng.uniform(0.05, 0.2, rows), 1.0)
+    return runs.with_columns({"loss": loss, "undertuned": late.astype(float)}), late
+
+
+def test_bounds_have_no_residual():
+    runs, late = untuned_world()
+    point = bs.least_squares("chinchilla", runs, starts=4, bootstrap=5)
+    tuned = bs.least_squares("chinchilla", runs.take(~late), starts=4, bootstrap=5)
+    assert point.draws("posterior")["a"] == pytest.approx(tuned.draws("posterior")["a"], rel=1e-9)
+    assert point.info["runs"]["used"] == 40
+    assert "20 of 60 runs were not tuned: a bound has no residual" in point.info["runs"]["assumptions"][-1]
+    fit = stand_in("chinchilla", runs)
+    finding = compare_with_baseline(fit, point)
+    assert finding is not None and "without the 20 runs that were not tuned gives a = " in finding.message
+    assert ("those runs, noise model or group effects" in finding.message) == (finding.status == "warn")
+    for bounds, said in ((np.ones(60), "all 60 rows tell only a bound"), (np.arange(60) > 3, "4 are too few for 5")):
+        with pytest.raises(bs.NotFittedFor, match=said):
+            bs.least_squares("chinchilla", runs.with_columns({"undertuned": bounds.astype(float)}))
+
+
+def test_levels_whose_runs_are_all_bounds_are_not_compared():
+    runs, late = untuned_world()
+    kind = np.where(late, "late", np.resize(["a", "b", "c", "d"], 60))
+    pooled = runs.with_columns({"recipe": kind})
+    point = bs.least_squares("chinchilla", pooled, starts=2, pool={"recipe": ("alpha",)})
+    fit = stand_in(pooled_law(find_law("chinchilla"), {"recipe": ("alpha",)}), pooled)
+    assert "late" in fit.levels["recipe"] and "late" not in point.levels["recipe"]
+    finding = compare_with_baseline(fit, point)
+    assert finding is not None and "of late" not in finding.message

@@ -14,6 +14,7 @@ import bayescale as bs
 from bayescale.cli import run
 from bayescale.comparison import folds_of, later_runs, stacking_weights
 from bayescale.comparison.densities import bridged, held_log_density, novel_effects
+from bayescale.comparison.folds import distinct_names
 from bayescale.law import Input, Law, Normal, Parameter, Reference, Response
 from bayescale.model import build_model
 from bayescale.posterior import evaluate_draws, members_of, model_of
@@ -353,3 +354,19 @@ def test_compare_command(world, tmp_path, capsys):
     assert run([*arguments, "--out", "runs.txt"]) == 2
     assert run(["compare", str(path), "--law", POWER, "--json"]) == 2
     assert "nothing to be compared" in json.loads(capsys.readouterr().out)["message"]
+
+
+def test_every_row_is_left_out_once():
+    """Sizes whose compute differs in the fourth digit, and labels that are names of other tables."""
+    rng = np.random.default_rng(0)
+    C = np.repeat(np.geomspace(1e18, 1e20, 5), 12) * (1 + 0.003 * rng.uniform(size=60))
+    N = np.sqrt(C / 120) * np.tile(np.geomspace(0.25, 4, 12), 5)
+    table = {"params": N, "tokens": C / 6 / N, "flops": C, "loss": 2 + (N / 1e9) ** -0.3}
+    kinds = np.resize(["all runs", "later runs", "b", "b #2"], 60)
+    runs = Runs(pd.DataFrame({**table, "kind": kinds}), "ladder", "nats/token")
+    for over in ("compute", "budget", "kind"):
+        folds = folds_of(runs, over)
+        assert len(set(folds.names)) == len(folds) == len(folds.held())
+        assert (np.sum([*folds.held().values()], axis=0) == 1).all()
+    assert folds.names == ("all runs #2", "b", "b #2", "later runs #2")
+    assert distinct_names(np.array([1e18, 3.161e18, 3.164e18])) == ["1e+18", "3.161e+18", "3.164e+18"]

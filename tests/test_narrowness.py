@@ -7,6 +7,7 @@ from worlds import TRUTH, chinchilla_world
 
 import bayescale as bs
 from bayescale.auditing import linearised_fit
+from bayescale.cli.values import pool_of
 from bayescale.narrowness import bands, clusters_of, halves, leave_out, prior_shares, widened
 from bayescale.narrowness.alarms import distinct_factors
 from bayescale.narrowness.jackknife import spread_of
@@ -239,3 +240,19 @@ def test_two_factors_are_printed_with_the_digits_that_tell_them_apart():
     assert distinct_factors(4.96, 2.93) == ("5.0", "2.9")
     assert distinct_factors(1.034, 1.021) == ("1.03", "1.02")
     assert distinct_factors(1.0011, 1.0009) == ("1.001", "1.001"), "closer than that is the same"
+
+
+def test_advice_on_levels_of_a_pooled_law_can_be_followed():
+    """Exponents that differ by recipe where only amplitudes may: intercepts of recipes would be refused."""
+    runs, k, rng = chinchilla_world(96, 11), np.arange(96) % 8, np.random.default_rng(2)
+    N, D = runs.values("params"), runs.values("tokens")
+    alpha = TRUTH["alpha"] + 0.1 * rng.standard_normal(8)[k]
+    loss = TRUTH["E"] + TRUTH["A"] * 1e9 ** -TRUTH["alpha"] * (N / 1e9) ** -alpha + TRUTH["B"] * D ** -TRUTH["beta"]
+    noise = 0.003 * rng.standard_normal(96)
+    table = runs.with_columns({"loss": loss * np.exp(noise), "recipe": np.array([f"r{j}" for j in k])})
+    fit = bs.fit("chinchilla", table, pool="recipe", group="none", noise="normal", draws=300)
+    found = next(f for f in fit.audit if f.code == "unmodelled-groups")
+    assert found.status == "fail" and "of one recipe" in found.message
+    advised = found.message.partition("let more parameters differ by it (--pool ")[2].rstrip(")")
+    assert advised == "recipe=A,B,E,alpha,beta"
+    assert bs.least_squares("chinchilla", table, starts=1, pool=pool_of(advised)).levels

@@ -220,3 +220,16 @@ def test_what_a_user_writes_into_the_frame_counts():
     runs.frame["width"] = 64.0
     assert (runs.values("loss") == before[0] + 0.1).all() and runs.sha256 != before[1]
     assert runs.columns == (*before[2], "width") and runs.has("width")
+
+
+def test_values_that_follow_on_each_other_are_no_one_level():
+    """Neighbours .1 % apart over a factor of two: levels of half to one per cent. Rounded values stay together."""
+    values = np.random.default_rng(0).permutation(np.geomspace(1e8, 2e8, 700))
+    index, names = numeric_levels(values)
+    spans = [np.ptp(np.log(values[index == k])) for k in range(len(names))]
+    assert len(names) == len(set(names)) == distinct(values) and max(spans) <= 0.0102
+    assert 110 < len(names) < 140
+    assert distinct(-values) == pytest.approx(len(names), abs=2) and distinct(values - 1.5e8) > 100
+    rounded = np.array([0.996, 0.9965, 1.0, 1.0005, 1.004, 1.0085, 1.009, 1.0091])
+    assert numeric_levels(rounded)[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert numeric_levels(np.array([1.0, 1.004, 1.008]))[0].tolist() == [0, 0, 0]

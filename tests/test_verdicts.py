@@ -134,3 +134,28 @@ def test_far_beyond_the_runs_an_answer_must_be_wanted(ladder_fit):
     entries = fit_document(ladder_fit.with_info(budgets=[1e15, far]))["allocation"]
     assert entries[0]["params"]["median"] > 0
     assert entries[1]["flops"] == far and entries[1]["params"]["median"] is None
+
+
+def test_what_is_called_inside_the_data_is():
+    """Budgets between two powers of ten, and runs that are all smaller than the best size, or all larger."""
+
+    def ladder_from(low, high, times):
+        C = np.repeat(np.geomspace(low, high, 5), 8)
+        N = np.sqrt(C / 120) * np.tile(np.geomspace(*times, 8), 5)
+        loss = (1.7 + 400 * N**-0.34 + 410 * (C / 6 / N) ** -0.28) * np.exp(
+            0.003 * np.random.default_rng(5).standard_normal(40)
+        )
+        return bs.read_runs({"params": N, "tokens": C / 6 / N, "loss": loss}, loss_unit="nats/token")
+
+    tables = {
+        "between": ladder_from(2e19, 9.35e19, (0.25, 4)),
+        "reaching": ladder_from(1e18, 1e20, (0.25, 4)),
+        "small": ladder_from(1e18, 1e20, (0.02, 0.3)),
+        "large": ladder_from(1e18, 1e20, (9, 50)),
+    }
+    batch = bs.fit_many("chinchilla", tables, noise="normal", group="none", progress=False)
+    told = {n: next(x for x in verdict_of(batch[n])["lines"] if "FLOP" in x and "near-optimal" in x) for n in tables}
+    assert told["between"].startswith("Inside the data, at 9.3e19 FLOP: ")
+    assert told["reaching"].startswith("Inside the data, at 1e20 FLOP: ")
+    assert told["small"].startswith("Within the runs' compute, at 1e20 FLOP, but beyond their sizes: ")
+    assert told["large"].startswith("Within the runs' compute, at 1e20 FLOP, but beyond their sizes and tokens: ")

@@ -104,15 +104,25 @@ def cost_named(name: str, runs: Runs, active: np.ndarray | None = None) -> Cost:
 
 
 def largest_compute(runs: Runs, cost: Cost | None = None, active: np.ndarray | None = None) -> float:
-    """The compute of the largest run, counted as a budget is: by a cost (6ND if none is given) where the table has
-    sizes and tokens, else its own figure; not a number where it tells neither. It counts what is `active` of the sizes.
-    """
+    """The compute of the largest run, counted as a budget is; not a number where the table tells none."""
+    C = _as_budgets(runs, cost, active)
+    return float("nan") if C is None else float(C.max())
+
+
+def least_compute(runs: Runs) -> float:
+    """The compute of the smallest run, counted as a budget is; not a number where the table tells none."""
+    C = _as_budgets(runs)
+    return float("nan") if C is None else float(C.min())
+
+
+def _as_budgets(runs: Runs, cost: Cost | None = None, active: np.ndarray | None = None) -> np.ndarray | None:
+    """The compute of every run, counted as a budget is: by a cost (6ND if none is given) where the table has sizes and
+    tokens, else its own figure; None where it tells neither. It counts what is `active` of the sizes."""
     if runs.has("params") and runs.has("tokens"):
         rule = cost or _common(runs)
         N = runs.values("params") * (1.0 if active is None else active)
-        return float(np.max(rule.flops(N, runs.values("tokens"))))
-    C = compute_of(runs)
-    return float("nan") if C is None else float(C.max())
+        return np.asarray(rule.flops(N, runs.values("tokens")))
+    return compute_of(runs)
 
 
 def require_within_reach(budgets: np.ndarray, largest: float, far_ok: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Origin:
     below what was observed; `inside` whether it lies in the interval of a probability. `log_score` is the log density
     of all held-out responses together, None where it is not known. `answer` has median, lower and upper of "quantity"
     and "params". `baseline` is the least-squares forecast and `spread` the sd of its residuals on the link scale.
+    `one_sided` numbers the runs above the cut of whose losses only a bound is known: they count in the log score alone.
     """
 
     cut: float
@@ -43,6 +44,7 @@ class Origin:
     baseline: np.ndarray | None = None
     spread: float | None = None
     baseline_quantity: float | None = None
+    one_sided: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     def with_baseline(self, found: tuple[np.ndarray, float, float | None] | None) -> Origin:
         """The origin with a least-squares fit beside it."""
@@ -52,7 +54,7 @@ class Origin:
 
     @property
     def held(self) -> int:
-        """How many runs were forecast."""
+        """How many runs were forecast and judged."""
         return len(self.observed)
 
 
@@ -90,8 +92,9 @@ class Backtest:
         """A tidy table: one row a cut.
 
         `error` is the mean over the runs above it in the response's unit, `error_pct` in percent, `rms` the root mean
-        square (in percent where positive), and so for the least-squares baseline; `quantity` is what `self.quantity`
-        names, `params` the best size at the budget.
+        square (in percent where positive), and so for the least-squares baseline; `one_sided` counts the runs above it
+        that have no error, since their losses are bounds; `quantity` is what `self.quantity` names, `params` the best
+        size at the budget.
         """
         import pandas as pd
 
@@ -99,6 +102,7 @@ class Backtest:
         for o in self.origins:
             error = self.error(o)
             row: dict[str, Any] = {"cut": o.cut, "kept": o.kept, "held_out": o.held, "extrapolation_ratio": o.ratio}
+            row["one_sided"] = len(o.one_sided)
             row |= {"error": float(np.mean(o.forecast[0] - o.observed)), "rms": _rms(error)}
             row["error_pct"] = float(error.mean()) if self.positive else np.nan
             row |= {f"inside_{round(100 * p)}": float(o.inside[p].mean()) for p in COVERED}
@@ -179,6 +183,11 @@ class Backtest:
             f"Of {len(every)} forecasts {shares} predictive intervals; runs above one cut err together, so these are "
             f"about {_count(count, 'trial')}, not {len(every)}."
         )
+        if bounds := len({int(r) for o in self.origins for r in o.one_sided}):
+            lines.append(
+                f"{_count(bounds, 'run')} above the cuts {'was' if bounds == 1 else 'were'} not tuned: the law may lie "
+                "below such a loss, so no error or share counts it."
+            )
         based = [o for o in self.origins if o.baseline is not None]
         if based:
             point = np.concatenate([self.error(o, o.baseline) for o in based])

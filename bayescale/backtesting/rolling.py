@@ -11,12 +11,12 @@ from bayescale.allocation import allocate, largest_compute, require_optimum
 from bayescale.backtesting.recording import COVERED, Backtest, Origin
 from bayescale.baseline import least_squares
 from bayescale.comparison import Contender, Scale, refitted, scale_of
-from bayescale.comparison.folds import folds_of
+from bayescale.comparison.folds import distinct_names, folds_of
 from bayescale.comparison.refitting import Scored, scored
 from bayescale.errors import BayescaleError, NotFittedFor
 from bayescale.law import Law, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
-from bayescale.model import build_model, observed_rows, resolved_pool
+from bayescale.model import bounded_rows, build_model, observed_rows, resolved_pool
 from bayescale.posterior import Fit, evaluate_draws, flat_draws, model_of, replicate
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, part_of, progress_bar
@@ -54,6 +54,9 @@ def backtest(
     Beside it stands the usual least-squares fit to the same runs, with the spread of its residuals for an interval.
     `flops` is the budget at which the best size is asked for, by default ten times the largest run's.
 
+    Runs that tell only a bound of the loss (`undertuned`) have no error: those above a cut are counted, not judged, and
+    a cut with no other run above it is left out, with a note.
+
     Refits that are not certified are named, and give no forecast. Runs above one cut err together, and a run lies above
     several cuts: shares inside intervals are not of independent trials.
 
@@ -75,7 +78,7 @@ def backtest(
     scale = scale_of(runs, law)
     if scale is None:
         raise NotFittedFor("the law has no input along which runs could be cut", code="BS-F002")
-    held = _origins(runs, law, scale, cuts, len(model.structure.coordinates.names))
+    held, without = _origins(runs, law, scale, cuts, len(model.structure.coordinates.names))
     contender = Contender(law, {**options, "references": model.references}, None, law.spec)
     with progress_bar(progress, f"backtest of {law.spec} on {runs.source}", steady=False) as report:
         batch = refitted(contender, runs, held, seed=seed, workers=workers, prob=prob, progress=part_of(report, 0, 0.9))
@@ -94,7 +97,7 @@ def backtest(
             if name in certified:
                 origins.append(_forecast(batch[name], out, scale, found, name, budget, prob, seed))
     answers = None if found.whole is None else _answer(found.whole, budget, prob)
-    notes = [f"cut at {n}: {w}" for n, w in found.why.items()]
+    notes = [*without, *(f"cut at {n}: {w}" for n, w in found.why.items())]
     baseline = [_baseline(law, runs, o, model.references, fix, tie, seed, notes) for o in origins]
     return Backtest(
         tuple(o.with_baseline(b) for o, b in zip(origins, baseline, strict=True)),
@@ -115,9 +118,13 @@ def backtest(
     )
 
 
-def _origins(runs: Runs, law: Law, scale: Scale, cuts: Sequence[float], parameters: int) -> dict[str, np.ndarray]:
-    """Which rows lie above each cut, by the cut's name."""
+def _origins(
+    runs: Runs, law: Law, scale: Scale, cuts: Sequence[float], parameters: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Which rows lie above each cut, by the cut's name, and what is said of cuts that are left out."""
     x = scale.values
+    observed = observed_rows(law.responses[0], law, runs)
+    exact = observed & ~bounded_rows(law.responses[0].source, runs)
     if not len(cuts):
         try:
             bands = folds_of(runs, "budget" if scale.name == "C" else scale.column).index
@@ -125,18 +132,24 @@ def _origins(runs: Runs, law: Law, scale: Scale, cuts: Sequence[float], paramete
             bands = folds_of(runs, "compute" if scale.name == "C" else scale.column).index
         tops = np.sort([x[bands == k].max() for k in range(int(bands.max()) + 1)])[:-1]
         least = max(LEAST_SHARE * len(x), parameters + MORE_ROWS)
-        fine = [c for c in tops if (x <= c).sum() >= least and (x > c).any()]
+        fine = [c for c in tops if (x <= c).sum() >= least and (exact & (x > c)).any()]
         cuts = [fine[k] for k in np.unique(np.linspace(0, len(fine) - 1, min(len(fine), ORIGINS)).round().astype(int))]
-    held = {f"{c:.3g}": x > c * (1 + 1e-9) for c in sorted(map(float, cuts))}
-    observed = observed_rows(law.responses[0], law, runs)
-    held = {n: out for n, out in held.items() if (out & observed).any() and not out.all()}
+    ordered = np.unique(np.asarray(cuts, float))
+    above = {n: x > c * (1 + 1e-9) for n, c in zip(distinct_names(ordered), ordered.tolist(), strict=True)}
+    above = {n: out for n, out in above.items() if (out & observed).any() and not out.all()}
+    held = {n: out for n, out in above.items() if (out & exact).any()}
+    without = [
+        f"cut at {n}: no run above it was tuned, so each tells only a bound of the loss, and no error"
+        for n in above
+        if n not in held
+    ]
     if not held:
         raise NotFittedFor(
-            f"no cut of {scale.name} leaves enough runs to fit and some to forecast",
+            "; ".join(without) or f"no cut of {scale.name} leaves enough runs to fit and some to forecast",
             code="BS-F002",
             remedy="Name cuts, or try a law of fewer parameters.",
         )
-    return held
+    return held, without
 
 
 def _budget(runs: Runs, fit: Fit, flops: float | None) -> float | None:
@@ -174,7 +187,8 @@ def _forecast(
     """What a fit below a cut said of every run above it."""
     model, runs = model_of(fit), fit.runs
     response = fit.law.responses[0]
-    rows = np.flatnonzero(out & observed_rows(response, fit.law, runs))
+    seen, bounds = out & observed_rows(response, fit.law, runs), bounded_rows(response.source, runs)
+    rows = np.flatnonzero(seen & ~bounds)
     drawn = evaluate_draws(model, flat_draws(fit, model))
     posterior = fit.tree["posterior"].sizes
     take = np.arange(posterior["chain"] * posterior["draw"])[None]
@@ -201,6 +215,7 @@ def _forecast(
         inside,
         None if density is None else density.value,
         _answer(fit, budget, prob),
+        one_sided=np.asarray(runs.rows)[seen & bounds],
     )
 
 
@@ -223,9 +238,13 @@ def _baseline(
     except BayescaleError as error:
         notes.append(f"no least-squares fit beside it: {error.message}")
         return None
-    model = build_model(law, runs, noise="normal", group="none", fix=fix, tie=tie, references=dict(references))
+    exact = ~bounded_rows(law.responses[0].source, runs)
+    model = build_model(
+        law, runs.take(exact), noise="normal", group="none", fix=fix, tie=tie, references=dict(references)
+    )
     z = np.asarray(point.tree["unconstrained_posterior"]["z"]).reshape(1, -1)
-    means = evaluate_draws(model, z)["mean"][law.responses[0].name][0][origin.positions]
+    means = evaluate_draws(model, z)["mean"][law.responses[0].name][0]
+    means = means[np.cumsum(exact)[origin.positions] - 1]
     draws = point.draws("posterior")
     derived = next((float(draws[n][0]) for n in law.derived if n in draws and draws[n].ndim == 1), None)
     return means, float(draws["sigma"][0]), derived

@@ -9,8 +9,8 @@ import numpy as np
 
 from bayescale.allocation import allocate, largest_compute, loss_on_budget, parameter_draws, require_optimum
 from bayescale.comparison.answering import Comparison, Model
-from bayescale.comparison.folds import Folds, folds_of, later_runs, scale_of
-from bayescale.comparison.refitting import ALL, LATER, Contender, Scored, named, refitted, scored
+from bayescale.comparison.folds import ALL, LATER, Folds, folds_of, later_runs, scale_of
+from bayescale.comparison.refitting import Contender, Scored, named, refitted, scored
 from bayescale.comparison.weighing import FEWEST_FOR_WEIGHTS, stacking_weights
 from bayescale.errors import LawError, NotFittedFor
 from bayescale.law import Law, pooled_law

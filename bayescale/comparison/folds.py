@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -12,6 +15,8 @@ from bayescale.model import isoflop_levels
 from bayescale.narrowness.clusters import BAND, bands, label_of
 from bayescale.runs import Runs, compute_of
 
+#: The name of the table with nothing left out, and of the one without the later runs: no fold has it.
+ALL, LATER = "all runs", "later runs"
 #: An axis needs so many levels; of more than the most, neighbours are left out together.
 FEWEST_FOLDS, MOST_FOLDS = 3, 15
 #: Names under which bands of compute are asked for.
@@ -90,8 +95,37 @@ def _along(runs: Runs, over: str) -> Folds:
 
 
 def _ranges(values: np.ndarray, index: np.ndarray) -> tuple[str, ...]:
+    """What the values of each band are, in digits that tell apart those that differ."""
     members = [values[index == k] for k in range(int(index.max()) + 1)]
-    return tuple(f"{m.min():.3g}" if np.ptp(m) == 0 else f"{m.min():.3g} to {m.max():.3g}" for m in members)
+    ends = np.asarray([(m.min(), m.max()) for m in members])
+    told = dict(zip(ends.ravel().tolist(), distinct_names(ends.ravel()), strict=True))
+    return tuple(told[low] if low == high else f"{told[low]} to {told[high]}" for low, high in ends.tolist())
+
+
+def distinct_names(values: np.ndarray) -> list[str]:
+    """Numbers as text: in three digits, and in as many more as it takes for different numbers to have different names.
+
+    Only those that share a name get more digits.
+
+    Example:
+        >>> distinct_names(np.array([1e18, 3.161e18, 3.164e18]))
+        ['1e+18', '3.161e+18', '3.164e+18']
+    """
+    names = {v: f"{v:.3g}" for v in np.asarray(values, float).tolist()}
+    for digits in range(4, 18):
+        counts = Counter(names.values())
+        names = {v: n if counts[n] == 1 else f"{v:.{digits}g}" for v, n in names.items()}
+    return [names[v] for v in np.asarray(values, float).tolist()]
+
+
+def _unique(names: Sequence[str], taken: Iterable[str] = (ALL, LATER)) -> tuple[str, ...]:
+    """Names as they are, those that are taken with a number behind them."""
+    made, taken = [], {*taken}
+    for name in names:
+        free = (f"{name} #{k}" if k > 1 else name for k in count(1))
+        made.append(next(n for n in free if n not in taken))
+        taken.add(made[-1])
+    return tuple(made)
 
 
 def _merged(over: str, label: str, index: np.ndarray, names: tuple[str, ...]) -> Folds:
@@ -104,7 +138,7 @@ def _merged(over: str, label: str, index: np.ndarray, names: tuple[str, ...]) ->
         groups = [[n for n, b in zip(names, band, strict=True) if b == k] for k in range(int(band.max()) + 1)]
         names = tuple(g[0] if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups)
         index = band[index]
-    return Folds(over, label, names, index)
+    return Folds(over, label, _unique(names), index)
 
 
 @dataclass(frozen=True, eq=False)

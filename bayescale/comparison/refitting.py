@@ -11,14 +11,13 @@ import numpy as np
 
 from bayescale.batch import fit_many
 from bayescale.comparison.densities import Density, bridged, held_log_density, joined_chains
+from bayescale.comparison.folds import ALL
 from bayescale.errors import NotConverged, NotFittedFor, RunsError
 from bayescale.law import Law, Prior, parse_prior
 from bayescale.model import Model
 from bayescale.posterior import CERTIFIED, Batch, Fit, flat_draws, model_of
 from bayescale.runs import Runs
 
-#: The name of the table with nothing left out, and of the one without the later runs.
-ALL, LATER = "all runs", "later runs"
 #: Draws a chain that densities are computed at.
 DRAWS = 200
 

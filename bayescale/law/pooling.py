@@ -185,6 +185,15 @@ def default_spread(law: Law, coordinate: str) -> Spread:
     return Spread(HalfNormal(scale), FEW * scale, on)
 
 
+def poolable(law: Law, name: str) -> bool:
+    """Whether a parameter of a law, by its own name, could differ by the level of a column."""
+    try:
+        default_spread(law, _coordinate(law, name))
+    except LawError:
+        return False
+    return True
+
+
 def _why_not(c: Parameter) -> str | None:
     """Why levels of a coordinate cannot scatter about a centre."""
     if c.dims:

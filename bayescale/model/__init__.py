@@ -5,6 +5,7 @@ from bayescale.model.coordinates import Coordinates, formulas_of, make_coordinat
 from bayescale.model.density import Intercepts, Structure, bucket, pad
 from bayescale.model.grouping import Grouping, isoflop_levels, make_groupings, same_partition
 from bayescale.model.logarithms import with_vector_logs
+from bayescale.model.observing import bounded_rows
 from bayescale.model.pooling import FEWEST_LEVELS, resolved_pool
 from bayescale.model.programs import (
     available_cores,
@@ -23,6 +24,7 @@ __all__ = [
     "Model",
     "Structure",
     "available_cores",
+    "bounded_rows",
     "bucket",
     "build_model",
     "compiled",

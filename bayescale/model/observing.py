@@ -127,7 +127,7 @@ def observing_of(
     if law.likelihood is not None:
         return Observing()
     losses = any(r.source == "loss" for r in law.responses)
-    one_sided = losses and runs.has("undertuned") and bool(runs.values("undertuned").any())
+    one_sided = losses and bool(bounded_rows("loss", runs).any())
     rounded = losses and runs.has("loss_step")
     return Observing(
         error=any(runs.has(f"{r.source}_se") for r in law.responses),
@@ -138,6 +138,13 @@ def observing_of(
         several=checkpoints is not None and len(runs.labels("run")[1]) > 1,
         excess=excess,
     )
+
+
+def bounded_rows(source: str, runs: Runs) -> np.ndarray:
+    """The rows that tell only a bound of a response: runs that were not tuned, below whose losses the law may lie."""
+    if source != "loss" or not runs.has("undertuned"):
+        return np.zeros(len(runs), bool)
+    return runs.values("undertuned") > 0
 
 
 def notes_on(o: Observing, law: Law, runs: Runs, checkpoints: tuple[np.ndarray, np.ndarray] | None) -> tuple[Note, ...]:
@@ -152,7 +159,7 @@ def notes_on(o: Observing, law: Law, runs: Runs, checkpoints: tuple[np.ndarray, 
         if any(r.source == "loss" for r in law.responses) and runs.has("loss_step"):
             notes.append(Note("BS-R026", "a rounded loss stands for all that round to it (loss_step)"))
         if o.nodes == BOUNDED_NODES:
-            count = int((runs.values("undertuned") > 0).sum())
+            count = int(bounded_rows("loss", runs).sum())
             notes.append(
                 Note(
                     "BS-R061",
@@ -266,7 +273,7 @@ def observing_data(
     if o.moved:
         data["input_error"] = {column: _relative_error(runs, column) for column, _ in o.moved}
     if checkpoints is not None and o.serial:
-        unseen = held | (runs.values("undertuned") > 0) if o.nodes == BOUNDED_NODES else held
+        unseen = held | bounded_rows("loss", runs) if o.nodes == BOUNDED_NODES else held
         previous, gap = _neighbours(*checkpoints, unseen)
         data["serial"] = {"previous": previous, "gap": gap}
     if o.excess:
@@ -338,8 +345,7 @@ def interval_data(o: Observing, source: str, support: str, runs: Runs) -> dict[s
     if support == "positive":
         half = np.minimum(half, 0.9 * y)
     low, high = link.forward(y - half) - link.forward(y), link.forward(y + half) - link.forward(y)
-    if source == "loss" and runs.has("undertuned"):
-        low = np.where(runs.values("undertuned") > 0, -np.inf, low)
+    low = np.where(bounded_rows(source, runs), -np.inf, low)
     return {"low": np.asarray(low, float), "high": np.asarray(high, float)}
 
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayescale.errors import Finding
+from bayescale.law import Law, PooledLaw
+from bayescale.law.pooling import poolable
+from bayescale.model import same_partition
 from bayescale.model.grouping import FEWEST_ROWS_PER_LEVEL
 from bayescale.narrowness.alarms import GROUP_ALARM, Bench, distinct_factors, standardised
 from bayescale.narrowness.clusters import BAND, FEWEST_CLUSTERS, ROW, Clusters, labels_of
-from bayescale.runs import compute_of
+from bayescale.runs import Runs, compute_of
 
 #: Effects are held against a polynomial of at most this degree along an input, of one degree for every three levels.
 _DEGREE, _LEVELS_A_DEGREE = 3, 3
@@ -24,7 +27,12 @@ def group_alarms(bench: Bench) -> list[Finding]:
     standard deviations, with the largest of them all over tables that follow the model.
     """
     missing, ordered = _unmodelled(bench), _orders(bench)
-    kinds = [(missing, _together, _tell_missing), (ordered, _followed, _tell_ordered)]
+    law, runs = bench.line.model.law, bench.line.model.runs
+
+    def told_missing(c: Clusters, *how) -> Finding:
+        return _tell_missing(c, _advice(c, law, runs), *how)
+
+    kinds = [(missing, _together, told_missing), (ordered, _followed, _tell_ordered)]
     kinds = [(found, statistic(bench, found), tell) for found, statistic, tell in kinds if found]
     if not kinds:
         return []
@@ -64,12 +72,24 @@ def _together(bench: Bench, candidates: Sequence[Clusters]) -> tuple[np.ndarray,
     return statistic(bench.line.table)[0], bench.over_worlds(statistic)
 
 
-def _tell_missing(c: Clusters, seen: float, threshold: float, failed: bool) -> Finding:
+def _advice(c: Clusters, law: Law, runs: Runs) -> str:
+    """What to do about residuals that go together: levels of a pooled law cannot have intercepts too."""
+    if c.name == BAND:
+        return "the law misses something along compute"
+    if not (isinstance(law, PooledLaw) and same_partition(c.index, runs.labels(law.column)[0])):
+        return f"fit an effect of {c.name} (--group)"
+    differ = [p.name for p in law.parameters if p.over == law.column]
+    more = [p.name for p in law.one.parameters if p.name not in differ and poolable(law.one, p.name)]
+    if not more:
+        return f"the law's form differs by {c.name}, and not only its parameters: fit the levels one by one"
+    return f"let more parameters differ by it (--pool {law.column}={','.join([*differ, *more])})"
+
+
+def _tell_missing(c: Clusters, advice: str, seen: float, threshold: float, failed: bool) -> Finding:
     value, limit = np.exp(seen), np.exp(threshold)
     times, explained = distinct_factors(value, limit)
     message = f"residuals of one {c.label} go together {times} times as much as independent ones would"
     if failed:
-        advice = "the law misses something along compute" if c.name == BAND else f"fit an effect of {c.name} (--group)"
         message += f"; chance explains up to {explained}: {advice}"
     else:
         message += f", which chance explains (up to {explained})"
