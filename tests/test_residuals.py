@@ -8,10 +8,13 @@ from scipy import stats
 from worlds import TRUTH
 
 import bayescale as bs
+from bayescale.narrowness import clusters_of, gradients_of
+from bayescale.narrowness.alarms import Bench, influence
 from bayescale.narrowness.linearised import linearise
 from bayescale.narrowness.replicates import replicates_of
 from bayescale.narrowness.residuals import Residuals
 from bayescale.noise import NOISES
+from bayescale.posterior import evaluate_draws
 
 FAMILIES = {"normal": ({}, stats.norm()), "student_t": ({"nu": 4.0}, stats.t(4))}
 
@@ -30,6 +33,17 @@ def line_of(runs, **options):
     """The linearisation about the mode given the noise of the prior's middle, one per cent."""
     model = bs.build_model("chinchilla", runs, noise="normal", group="none", **options)
     return linearise(model, np.zeros((1, model.structure.coordinates.dimension)), {})
+
+
+def bench_of(line):
+    """A bench that asks for the exponent of N, with draws of the linear posterior."""
+    draws = np.random.default_rng(0).multivariate_normal(line.x, line.covariance, 500)
+    flat = np.repeat(line.flat[None], 500, axis=0)
+    flat[:, line.positions] = draws
+    quantities = {"alpha": np.asarray(evaluate_draws(line.model, flat)["values"]["alpha"])}
+    names, gradients = gradients_of(flat, quantities, line)
+    middles = {n: float(np.median(quantities[n])) for n in names}
+    return Bench(line, tuple(names), gradients, middles, frozenset(names), clusters_of(line.model.runs, ()), worlds=300)
 
 
 @pytest.mark.parametrize("width", [0.05, 1.0, 4.0, 25.0])
@@ -82,3 +96,18 @@ def test_what_was_not_tuned_is_no_repeat():
     assert made.free == len(one) == made.count and not (made.rows % 3 == 2).any()
     again["undertuned"] = np.tile([0.0, 1.0, 1.0], len(one))
     assert replicates_of(SimpleNamespace(line=line_of(bs.read_runs(again)))) is None
+
+
+def test_the_most_influential_run_is_held_against_chance():
+    """Of seven runs at five parameters each moves an answer by more than a posterior sd; that is no run's fault."""
+    few = grid(0.01).frame.iloc[[0, 5, 12, 19, 26, 31, 39]]
+    told = []
+    for seed in range(8):
+        noise = np.exp(0.01 * np.random.default_rng(seed).standard_normal(len(few)))
+        told.append(influence(bench_of(line_of(bs.read_runs(few.assign(loss=few["loss"] * noise)))), ["alpha"]))
+    assert np.median([f.value for f in told]) > 0.8
+    assert sum(f.status == "warn" for f in told) <= 1, "each with a chance of 1 %: two of eight in 370 runs"
+    off = grid(0.01).frame
+    off.loc[off.index[0], "loss"] *= 1.1
+    found = influence(bench_of(line_of(bs.read_runs(off))), ["alpha"])
+    assert found.status == "warn" and found.value > found.threshold >= 1 and f"row {off.index[0]} " in found.message

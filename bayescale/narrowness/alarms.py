@@ -19,6 +19,8 @@ from bayescale.runs import compute_of
 #: The chance of each alarm on a table that the model fits: 5 % together, over all quantities and groupings. Where runs
 #: are repeated, the test of lack of fit has its chance from that of narrowness.
 NARROW_ALARM, WINDOW_ALARM, GROUP_ALARM, LACK_ALARM = 0.03, 0.01, 0.01, 0.01
+#: The chance that the most influential run of a table that the model fits is warned of.
+INFLUENCE_WARNING = 0.01
 #: Widened draws need the spread of at least this many clusters.
 FEWEST_TO_WIDEN = 10
 WORLDS, _CHUNK = 1000, 2e7
@@ -208,22 +210,32 @@ def values_at(line: Linearised, modes: Sequence[Linearised]) -> dict[str, np.nda
 
 
 def influence(bench: Bench, prefer: Sequence[str]) -> Finding:
-    """The run whose absence moves an answer the most, in posterior standard deviations."""
+    """The run whose absence moves an answer the most, in posterior standard deviations.
+
+    It is told where it moves it by more than one of them and by more than chance does: with hardly more runs than
+    parameters every one of them carries much.
+    """
     line = bench.line
-    moves = leave_out(line, line.table, bench.clusters[:1], bench.gradients)[0][0]
-    share = np.abs(moves) / model_spread(line.table, bench.gradients)[0][:, None]
-    asked = [bench.names.index(n) for n in prefer if n in bench.names]
-    q = asked[0] if asked else int(np.argmax(share.max(axis=1)))
-    row = int(np.argmax(share[q]))
-    number = line.model.runs.rows[row]
-    value = float(share[q, row])
-    message = (
-        f"without row {number} {bench.names[q]} would move by {value:.1f} posterior sds, more than without any other"
-    )
-    status = "warn" if value > 1 else "pass"
+    asked = [bench.names.index(n) for n in prefer if n in bench.names][:1]
+
+    def shares(tables: Tables) -> np.ndarray:
+        gradients = bench.gradients[asked] if asked else bench.gradients
+        moves = leave_out(line, tables, bench.clusters[:1], gradients)[0]
+        return np.abs(moves) / model_spread(tables, gradients)[..., None]
+
+    seen = shares(line.table)[0]
+    k, row = np.unravel_index(int(np.argmax(seen)), seen.shape)
+    name, number, value = bench.names[asked[0] if asked else k], line.model.runs.rows[row], float(seen[k, row])
+    chance = bench.over_worlds(lambda tables: shares(tables).max(axis=(1, 2)))
+    limit = max(1.0, float(np.quantile(chance, 1 - INFLUENCE_WARNING)))
+    moved, explained = distinct_factors(value, limit)
+    message = f"without row {number} {name} would move by {moved} posterior sds, more than without any other"
+    status = "warn" if value > limit else "pass"
     if status == "warn":
-        message += ": look at that run before you rely on the answer"
-    return Finding("influence", "most influential run", status, value, 1.0, message)
+        message += f"; chance goes to {explained}: look at that run before you rely on the answer"
+    elif value > 1:
+        message += f", as chance may (up to {explained})"
+    return Finding("influence", "most influential run", status, value, limit, message)
 
 
 def outlying_rows(line: Linearised) -> list[Finding]:
