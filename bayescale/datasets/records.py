@@ -51,10 +51,10 @@ class Dataset:
     def __post_init__(self):
         if self.default not in self.subsets or "all" not in self.subsets:
             raise ValueError(f"data set {self.name!r} needs the subsets 'all' and {self.default!r}")
-        if not (self.references or self.origin):
-            raise ValueError(f"data set {self.name!r} needs references, or its origin")
         if (self.url is None) != (self.sha256 is None):
             raise ValueError(f"data set {self.name!r}: a download is pinned by an address and a checksum")
+        if not (self.references or self.origin):
+            raise ValueError(f"data set {self.name!r} needs references, or its origin")
 
     @property
     def bundled(self) -> bool:
