@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.errors import Finding, FitError, LawError, Note, NotFittedFor, nearest, worst
+from bayescale.errors import (
+    Finding,
+    FitError,
+    LawError,
+    Note,
+    NotFittedFor,
+    nearest,
+    require_prob,
+    require_seed,
+    worst,
+)
 from bayescale.law import Law, PooledLaw, Spread, call, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import (
@@ -195,7 +205,7 @@ def least_squares(
     """
     from scipy.optimize import minimize
 
-    law = find_law(law)
+    law, seed, prob = find_law(law), require_seed(seed), require_prob(prob)
     if coordinates not in ("reference", "paper"):
         raise LawError(
             f"no coordinates {coordinates!r}", code="BS-L002", remedy=nearest(coordinates, ["reference", "paper"])

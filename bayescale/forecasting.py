@@ -18,8 +18,8 @@ from bayescale.allocation import (
     require_headline,
     require_within_reach,
 )
-from bayescale.errors import LawError, NotFittedFor, nearest
-from bayescale.law import PooledLaw, argument_names
+from bayescale.errors import LawError, NotFittedFor, nearest, require_seed
+from bayescale.law import Law, PooledLaw, argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.model.observing import RANGE
 from bayescale.noise import LINKS, NOISES
@@ -40,6 +40,8 @@ KINDS = {
 
 #: The log by which a C that is given beside N and D may differ from 6ND.
 _APART = 0.05
+#: The share by which an input may differ from that of the level that it is asked at: labels are rounded.
+_LEVEL_APART = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,7 @@ def forecast(
     """
     import xarray as xr
 
+    seed = require_seed(seed)
     require_headline(fit, draws)
     if parts := members_of(fit):
         options = dict(N=N, D=D, C=C, inputs=inputs, levels=levels, prob=prob, seed=seed)
@@ -205,6 +208,7 @@ def forecast(
         del levels["run"]
     levels = _of_run(fit, levels) | levels
     _require_levels(fit, levels, suffix)
+    _require_agreement(law, at, asked)
     carried_on = None
     if levels or alone:
         same = sigma * noise.sample(rng, size, **shape_values)
@@ -275,6 +279,23 @@ def _require_levels(fit: Fit, levels: Mapping[str, str], suffix: str) -> None:
             raise NotFittedFor(f"{column!r} has no level {level!r}", remedy=nearest(level, known))
 
 
+def _require_agreement(law: Law, at: Mapping[str, np.ndarray], levels: Mapping[str, str]) -> None:
+    """Refuse the level of a column that is also an input of the law, and is asked about elsewhere."""
+    for i in law.inputs:
+        if i.dims or i.column not in levels or i.name not in at:
+            continue
+        try:
+            own = float(levels[i.column])
+        except ValueError:  # a level that is no number
+            continue
+        if (np.abs(at[i.name] - own) > _LEVEL_APART * abs(own)).any():
+            raise NotFittedFor(
+                f"the level of {i.column!r} is {i.name} = {own:g}, and {i.name} = {at[i.name].flat[0]:g} is asked",
+                remedy=f"Ask at {i.name} = {own:g}, or leave the level out: a run of another {i.column} has an effect "
+                "of its own.",
+            )
+
+
 def _at_rows(fit: Fit, values: Mapping[str, np.ndarray], suffix: str, rows: np.ndarray) -> np.ndarray:
     """The law and all known effects at rows of the table on the link scale, shape (rows, samples)."""
     law, runs = fit.law, fit.runs
@@ -334,6 +355,9 @@ def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) 
         "N": (("C", "D"), lambda v: v["C"] / (k * v["D"])),
         "M": (("N", "D"), lambda v: v["D"] / v["N"]),
     }
+    for name in (n for n, x in (("N", N), ("D", D), ("C", C)) if x is not None):
+        if not (np.isfinite(arrays[name]) & (arrays[name] > 0)).all():
+            raise NotFittedFor(f"{name} must be a positive number", remedy="For example --params 1e9 --tokens 2e10.")
     apart = np.log(arrays["C"] / (k * arrays["N"] * arrays["D"])) if all(x is not None for x in (N, D, C)) else 0.0
     if np.max(np.abs(apart)) > _APART:  # inputs by name are taken as they are: tables count compute in other ways too
         raise NotFittedFor("N, D and C contradict one another: C = 6ND", remedy="Give two of them.")

@@ -14,9 +14,17 @@ from typing import Any, overload
 
 import numpy as np
 
-from bayescale.allocation import allocate, allocate_levels, default_budgets, require_optimum
+from bayescale.allocation import allocate, allocate_levels, default_budgets, require_budgets, require_optimum
 from bayescale.diagnostics import check, divergences, doctor, require_answerable
-from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor
+from bayescale.errors import (
+    Finding,
+    LawError,
+    NotConverged,
+    NotFittedFor,
+    require_positive,
+    require_prob,
+    require_seed,
+)
 from bayescale.law import Law, LogNormal, Normal, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import Model, available_cores, build_model, one_blas_thread, resolved_pool
@@ -127,8 +135,8 @@ def fit(
     """
     began = time.perf_counter()
     law = pooled_law(find_law(law), resolved_pool(pool, runs))
-    if not 0 < prob < 1:
-        raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
+    seed, prob = require_seed(seed), require_prob(prob)
+    flops = require_budgets(flops).tolist() if np.size(flops) else []
     for name, value, least in (("chains", chains, 1), ("draws", draws, FEWEST_DRAWS), ("warmup", warmup, 1)):
         if value < least:
             raise LawError(f"{name} must be at least {least}, got {value}", code="BS-U001")
@@ -139,8 +147,8 @@ def fit(
         judged = {n: v for n, v in priors_from.references.items() if n in known}
         references = {**judged, **(references or {})}
     if min_flops is not None and min_flops != "auto":
-        runs = runs.above(float(min_flops))
-    budgets = tuple(float(f) for f in flops) or default_budgets(runs)
+        runs = runs.above(require_positive("min_flops", min_flops))
+    budgets = tuple(flops) or default_budgets(runs)
     diagnosis = doctor(runs, law, flops=flops, fix=fix, tie=tie, noise=noise)
     if not (prior_only_ok and all(f.code == "rows" for f in diagnosis.refusals)):
         require_answerable(diagnosis.findings, runs, diagnosis.next_runs)
@@ -155,7 +163,7 @@ def fit(
         references=references,
         min_flops="auto" if min_flops == "auto" else None,
     )
-    asks = {"asked": [float(f) for f in flops], "next_runs": [r.to_json() for r in diagnosis.next_runs]}
+    asks = {"asked": flops, "next_runs": [r.to_json() for r in diagnosis.next_runs]}
     name, sample = sampler_named(sampler)
     ladder, asked = GROUPED if model.groupings else PLAIN, Settings(chains, draws, warmup, seed=seed)
     attempts: list[dict[str, Any]] = []

@@ -246,8 +246,20 @@ def test_near_names_are_offered(capsys):
 
 
 def test_questions_that_a_fit_cannot_answer(folder, capsys):
-    made = document(capsys, ["forecast", str(folder), "--json"], code=3)
+    made = document(capsys, ["forecast", str(folder), "--json"], code=2)
     assert "--params" in made["remedy"]
+
+
+def test_the_verdict_counts_every_check(folder, capsys):
+    """The cross-check too, which `check` and `audit` repeat."""
+    made = json.loads((folder / "fit.json").read_text())
+    found = [*made["design"], *made["checks"], *made["audit"]]
+    assert "baseline-agreement" in [f["code"] for f in made["checks"]]
+    told = f"{sum(f['status'] == 'pass' for f in found)} of {len(found)} checks passed."
+    assert made["verdict"]["lines"][-1] == told
+    check = document(capsys, ["check", str(folder), "--json"])
+    assert [f["code"] for f in check["checks"]] == [f["code"] for f in made["checks"]]
+    assert check["verdict"]["lines"][-1] == told
 
 
 def test_not_converged_is_exit_4_with_the_results(tmp_path, capsys, monkeypatch):

@@ -99,6 +99,8 @@ def test_records_refuse_contradictions():
     }
     with pytest.raises(ValueError, match="subsets"):
         Dataset(**common, subsets={"all": Subset("every row")}, default="tuned")
+    with pytest.raises(ValueError, match="its origin"):
+        Dataset(**common, subsets=some.subsets, default="tuned")
     with pytest.raises(ValueError, match="checksum"):
         Dataset(**common, subsets={"all": Subset("every row")}, default="all", url="https://example.org/x.csv")
 

@@ -14,13 +14,15 @@ from bayescale.allocation.budgets import (
     largest_compute,
     optimise,
     parameter_draws,
+    require_budgets,
+    require_given,
     require_headline,
     require_optimum,
     require_within_reach,
 )
 from bayescale.allocation.deciding import decide, shown
 from bayescale.allocation.record import Allocation
-from bayescale.errors import LawError, NotFittedFor
+from bayescale.errors import LawError, NotFittedFor, require_positive
 from bayescale.law import Law, call
 from bayescale.posterior import Fit, for_each_table, levels_of, one_level
 
@@ -57,19 +59,18 @@ def allocate(
     judged on several evaluation sets) and none is named, their mean by `weights` is least.
 
     Raises `NotFittedFor` (BS-F001) when the law has no optimum at a budget, naming what it can give, (BS-F002) when
-    the fit may not be headlined, and (BS-R027) for a budget that nothing in the table bears on.
+    the fit may not be headlined, and (BS-R027) for a budget that nothing in the table bears on; `LawError` (BS-U001)
+    for a cap that is no positive number.
 
     Example:
         >>> bs.allocate(fit, [1e15, 1e16]).frame()  # doctest: +SKIP
     """
     import xarray as xr
 
-    budgets = None if flops is None else np.atleast_1d(np.asarray(flops, float))
-    if budgets is not None and (
-        budgets.ndim != 1 or not len(budgets) or not (np.isfinite(budgets) & (budgets > 0)).all()
-    ):
-        raise NotFittedFor("budgets must be positive numbers of FLOP", remedy="For example --flops 1e21.")
+    budgets = None if flops is None else require_budgets(flops)
+    max_params = None if max_params is None else require_positive("max_params", max_params)
     given = dict(given or {})
+    require_given(fit.law, given)
     decision = fit.law.decides
     if decision is not None and decision.left(given):
         require_headline(fit, draws)

@@ -125,6 +125,26 @@ def _as_budgets(runs: Runs, cost: Cost | None = None, active: np.ndarray | None 
     return compute_of(runs)
 
 
+def require_budgets(flops: Any) -> np.ndarray:
+    """Budgets of compute as an array; raises `NotFittedFor` (BS-F001) for none, and for what is no positive number."""
+    budgets = np.atleast_1d(np.asarray(flops, float))
+    if budgets.ndim != 1 or not len(budgets) or not (np.isfinite(budgets) & (budgets > 0)).all():
+        raise NotFittedFor("budgets must be positive numbers of FLOP", remedy="For example 1e21.")
+    return budgets
+
+
+def require_given(law: Law, given: Mapping[str, Any]) -> None:
+    """Refuse an input of a law at what is no number, or where only a positive one has a place on its scale."""
+    for i in law.inputs:
+        if i.name in given:
+            x = np.asarray(given[i.name], float)
+            if not (np.isfinite(x) & ((x > 0) | (i.centre != "ratio"))).all():
+                raise NotFittedFor(
+                    f"{i.name} must be a {'positive ' if i.centre == 'ratio' else ''}number",
+                    remedy=f"Give {i.name} in {i.unit}.",
+                )
+
+
 def require_within_reach(budgets: np.ndarray, largest: float, far_ok: bool) -> None:
     """Refuse a budget more than 1,000 times the largest run, unless it is wanted all the same."""
     ratio = float(np.max(budgets)) / largest

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayescale.batch import fit_many
 from bayescale.diagnostics import exponents_of, ladders_of, laws_along
-from bayescale.errors import NotConverged, NotFittedFor
+from bayescale.errors import NotConverged, NotFittedFor, require_prob, require_seed
 from bayescale.law import Law
 from bayescale.laws import find_law
 from bayescale.posterior import CERTIFIED
@@ -87,7 +87,7 @@ def ladders(runs: Runs, law: str | Law = "chinchilla", *, seed: int = 0, prob: f
     Example:
         >>> bs.ladders(bs.load_runs("pile-models")).frame()  # doctest: +SKIP
     """
-    law = find_law(law)
+    law, seed, prob = find_law(law), require_seed(seed), require_prob(prob)
     found = [(lad, spec) for lad in ladders_of(runs) if lad.axis and (spec := laws_along(law, lad.axis, len(lad.rows)))]
     if not found:
         raise NotFittedFor(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.batch import fit_many
-from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor, nearest
+from bayescale.errors import Finding, FitError, LawError, NotConverged, NotFittedFor, nearest, require_seed
 from bayescale.law import PooledLaw
 from bayescale.narrowness import FEWEST_TO_WIDEN, Clusters, clusters_of
 from bayescale.narrowness.clusters import ROW, labels_of
@@ -59,6 +59,7 @@ def bayesbag(
     -------
     >>> bs.bayesbag(fit, by="params").summary().loc["a"]  # doctest: +SKIP
     """
+    seed = require_seed(seed)
     if not fit.audit or fit.info.get("sampler") == "least_squares":
         raise NotFittedFor("this fit was not examined: there is nothing to compare with", code="BS-F002")
     model = model_of(fit)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayescale.batch import fit_many
-from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, nearest
+from bayescale.errors import Finding, LawError, NotConverged, NotFittedFor, nearest, require_seed
 from bayescale.noise import NOISES
 from bayescale.posterior import Fit, evaluate_draws, flat_draws, model_of
 from bayescale.sampling import Progress, progress_bar
@@ -78,6 +78,7 @@ def specifications(
     Example:
         >>> bs.specifications(fit, ["a"]).frame()  # doctest: +SKIP
     """
+    seed = require_seed(seed)
     if fit.law.likelihood is not None:
         raise NotFittedFor("a law with an exact likelihood leaves no noise to choose")
     own = fit.draws("posterior")

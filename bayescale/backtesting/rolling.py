@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, largest_compute, require_optimum
+from bayescale.allocation import allocate, largest_compute, require_budgets, require_optimum
 from bayescale.backtesting.recording import COVERED, Backtest, Origin
 from bayescale.baseline import least_squares
 from bayescale.comparison import Contender, Scale, refitted, scale_of
 from bayescale.comparison.folds import distinct_names, folds_of
 from bayescale.comparison.refitting import Scored, scored
-from bayescale.errors import BayescaleError, NotFittedFor
+from bayescale.errors import BayescaleError, NotFittedFor, require_positive, require_prob, require_seed, require_workers
 from bayescale.law import Law, Prior, parse_prior, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import bounded_rows, build_model, observed_rows, resolved_pool
@@ -66,6 +66,9 @@ def backtest(
     Example:
         >>> bs.backtest("chinchilla", bs.load_runs("byte-ladder")).frame()  # doctest: +SKIP
     """
+    seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
+    cuts = [require_positive("a cut", c) for c in cuts]
+    flops = None if flops is None else float(require_budgets(flops)[0])
     law = pooled_law(find_law(law), resolved_pool(pool, runs))
     if law.likelihood is not None or law.responses[1:]:
         raise NotFittedFor(

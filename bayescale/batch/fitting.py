@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import splits_budgets
+from bayescale.allocation import require_budgets, splits_budgets
 from bayescale.batch.certifying import DIVERGENT, ESS
 from bayescale.batch.ladder import CHAINS, DRAWS, MANY, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
 from bayescale.batch.storing import BLOCK, Store, joined, selected
-from bayescale.errors import BayescaleError, LawError, NotConverged, nearest, worst
+from bayescale.errors import (
+    BayescaleError,
+    LawError,
+    NotConverged,
+    nearest,
+    require_prob,
+    require_seed,
+    require_workers,
+    worst,
+)
 from bayescale.inference import examined, fit_info, runs_info
 from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
@@ -128,8 +137,8 @@ def fit_many(
     >>> bs.allocate(batch, [1e17]).frame()  # doctest: +SKIP
     """
     law = find_law(law)
-    if not 0 < prob < 1:
-        raise LawError(f"prob must lie between 0 and 1, got {prob}", code="BS-U001")
+    seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
+    flops = require_budgets(flops).tolist() if np.size(flops) else []
     if pool:
         first = next((t for t in (tables.values() if isinstance(tables, Mapping) else tables)), None)
         law = pooled_law(law, resolved_pool(pool, first) if isinstance(first, Runs) else pool)

@@ -14,7 +14,7 @@ from bayescale.batch.ladder import MANY, climb
 from bayescale.batch.preparing import Design, prepare
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
-from bayescale.errors import Finding, LawError, worst
+from bayescale.errors import Finding, LawError, require_prob, require_seed, require_workers, worst
 from bayescale.law import Law, PooledLaw, argument_names, call, parse_prior, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import Model, compiled, double_precision, resolved_pool
@@ -156,6 +156,7 @@ def calibrate(
     """
     import pandas as pd
 
+    seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
     if given is not None and simulate_noise is not None:
         raise LawError("a fit is simulated with its own noise", code="BS-U001", remedy="Leave out simulate_noise.")
     if given is not None and pool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.errors import LawError
+from bayescale.errors import LawError, require_seed
 from bayescale.law import Law
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model
@@ -64,7 +64,7 @@ def simulate(
     law = find_law(law)
     if tables < 1:
         raise LawError(f"at least one table can be simulated, got {tables}", code="BS-U001", remedy="Ask for more.")
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([require_seed(seed), 3])
     runs = _as_design(design, law)
     if isinstance(given, Fit):
         model = model_of(given)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bayescale.errors import BayescaleError
 
@@ -19,7 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command and return its exit code; on 2 and 3 with `--json`, the error is one document on stdout."""
+    """Run a command and return its exit code; on 2 and 3 with `--json`, the error is one document on stdout.
+
+    A reader of a pipe who leaves before the end takes nothing from the code.
+    """
+    code = _run(arguments)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # nor may the interpreter stumble over it when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     from bayescale.cli.app import app
 
     wants_json = "--json" in arguments
@@ -27,15 +42,14 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=not wants_json, prog_name="bayescale")
         return int(code or OK)
     except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # Rich and the parser call it a failure
+            return OK
         return stop.code if isinstance(stop.code, int) else OK
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return INTERRUPTED
     except BayescaleError as error:
         return _report(error, wants_json)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return OK
     except Exception as error:
         told = getattr(error, "format_message", None)
         if told is None:  # anything but the parser's own usage errors is a fault of ours
@@ -44,8 +58,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _report(error: BayescaleError, wants_json: bool) -> int:
-    if wants_json:
-        print(json.dumps(error.to_json(), ensure_ascii=False))
-    else:
-        print(f"Error: {error}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        if wants_json:
+            print(json.dumps(error.to_json(), ensure_ascii=False))
+        else:
+            print(f"Error: {error}", file=sys.stderr)
     return USAGE if error.code.startswith(("BS-U", "BS-L")) else INPUT

@@ -109,6 +109,7 @@ def fit(
     from bayescale.cli import INTERRUPTED, NOT_CONVERGED
     from bayescale.inference import fit as fit_law
     from bayescale.tables import fit_document, fit_lines, headline_allocation, summary_lines, write_folder
+    from bayescale.verdicts import verdict_of
 
     began = time.perf_counter()
     _require_new(out, force)
@@ -151,7 +152,8 @@ def fit(
             raise typer.Exit(INTERRUPTED) from None
     baseline = _cross_check(result, runs)
     if baseline is not None:
-        result = result.with_info(checks=[*result.info["checks"], baseline.__dict__])
+        result = result.with_info(checks=[*result.info["checks"], baseline.document()])
+        result = result.with_info(verdict=verdict_of(result))  # which counts all checks, this one too
     allocation = headline_allocation(result)
     seconds = {**result.info["seconds"], "read": read_at - began, "total": time.perf_counter() - began}
     result = result.with_info(seconds=seconds)
@@ -229,7 +231,9 @@ def _next_steps(result, out: str | None, details: bool) -> list[str]:
     if result.headline_source == "none":
         return [f"Next: bayescale audit {out} shows why" if out else "Next: --details shows every parameter and check"]
     if out is not None:
-        budgets = result.info["budgets"]
+        from bayescale.tables.document import beyond_reach
+
+        budgets = [C for C in result.info["budgets"] if C not in beyond_reach(result)]
         again = f"bayescale allocate {out} --flops {budgets[-1]:.3g}" if budgets else f"bayescale forecast {out}"
         return [f"Next: {again}; bayescale audit {out} shows what the intervals rest on"]
     more = "" if details else "--details shows every parameter and check; "
@@ -242,7 +246,7 @@ def laws(
     for_: Annotated[str | None, typer.Option("--for", help="Which laws this table's columns support.")] = None,
     column: Column = None,
     loss_unit: LossUnit = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown.")] = False,
     json: Json = False,
 ) -> None:
     """The catalogue of scaling laws."""
@@ -250,6 +254,9 @@ def laws(
     from bayescale.laws import LAWS, find_law
     from bayescale.tables import catalogue, implied_prior, law_document, law_lines
 
+    if for_ is not None and (name is not None or markdown):
+        other = "the name of a law" if name is not None else "--markdown"
+        raise BayescaleError(f"--for asks about all laws, without {other}", code="BS-U001", remedy="Leave one out.")
     if for_ is None and (column or loss_unit):
         option = "--column" if column else "--loss-unit"
         raise BayescaleError(f"{option} is about a table", code="BS-U001", remedy="Name the table: --for SOURCE.")
@@ -258,6 +265,9 @@ def laws(
         prior = implied_prior(law)
         if json:
             print_document({"schema": "bayescale.laws/1", "laws": [law_document(law)], "implied_prior": prior})
+            return
+        if markdown:
+            print("\n".join(catalogue.markdown_table([law])))
             return
         said = [f"  {k}: {v['median']:.3g} ({v['lower']:.3g} to {v['upper']:.3g})" for k, v in prior.items()]
         say([*law_lines(law), *(["", "Implied before any data (median, 90 %)", *said] if said else [])])
@@ -326,7 +336,7 @@ def allocate(
         result,
         budgets_of(flops) if flops else None,
         prob=prob,
-        max_params=number("--max-params", max_params) if max_params else None,
+        max_params=number("--max-params", max_params) if max_params is not None else None,
         cost=cost,
         given=numbers("--given", given),
         levels=pairs("--level", level),
@@ -374,14 +384,15 @@ def forecast(
 
     result = load_fit(fit)
     if params is None and tokens is None and flops is None and not given:
-        from bayescale.errors import NotFittedFor
+        from bayescale.errors import BayescaleError
 
-        raise NotFittedFor("what should be forecast?", remedy="Give --params and --tokens, or --flops.")
+        remedy = "Give --params and --tokens, or --flops."
+        raise BayescaleError("what should be forecast?", code="BS-U001", remedy=remedy)
     made = forecast_runs(
         result,
-        N=number("--params", params) if params else None,
-        D=number("--tokens", tokens) if tokens else None,
-        C=number("--flops", flops) if flops else None,
+        N=number("--params", params) if params is not None else None,
+        D=number("--tokens", tokens) if tokens is not None else None,
+        C=number("--flops", flops) if flops is not None else None,
         inputs=numbers("--given", given),
         levels=pairs("--level", level),
         prob=prob,

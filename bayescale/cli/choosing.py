@@ -27,9 +27,10 @@ from bayescale.cli.options import (
     Tie,
     Unit,
     Where,
+    Workers,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import number, numbers, pairs, pool_of, read_for, reading
+from bayescale.cli.values import budget, number, numbers, pairs, pool_of, read_for, reading
 from bayescale.errors import BayescaleError, FitError
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ Budget = Annotated[
 ]
 Picture = Annotated[str | None, typer.Option("--out", help="Draw it to this file, .png or .pdf.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")]
 
 
@@ -92,8 +92,8 @@ def compare(
         group=group,
         pool=pool_of(pool),
         over=over,
-        cut=number("--cut", cut) if cut else None,
-        flops=number("--flops", flops) if flops else None,
+        cut=number("--cut", cut) if cut is not None else None,
+        flops=budget("--flops", flops) if flops is not None else None,
         seed=seed,
         prob=prob,
         workers=workers,
@@ -158,7 +158,7 @@ def backtest(
         tie=list(pairs("--tie", tie).items()),
         priors=pairs("--prior", prior),
         cuts=[number("--cut", c) for c in cut or ()],
-        flops=number("--flops", flops) if flops else None,
+        flops=budget("--flops", flops) if flops is not None else None,
         seed=seed,
         prob=prob,
         workers=workers,

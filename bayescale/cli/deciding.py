@@ -8,7 +8,7 @@ import typer
 
 from bayescale.cli.options import Draws, FarOk, FitPath, Json
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, number, numbers, pairs
+from bayescale.cli.values import budget, budgets_of, number, numbers, pairs
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -135,7 +135,7 @@ def regret(
 
     sizes, result = [number("--params", p) for p in params], load_fit(fit)
     asked = dict(prob=prob, cost=cost, levels=pairs("--level", level), draws=draws, far_ok=far_ok)
-    made = regret_of(result, sizes, number("--flops", flops), **asked)
+    made = regret_of(result, sizes, budget("--flops", flops), **asked)
     if json:
         several = {"schema": "bayescale.regrets/1", "tables": made.to_json()} if isinstance(result, Batch) else None
         print_document(several or made.to_json())
@@ -146,7 +146,7 @@ def regret(
 
 def propose(
     fit: FitPath,
-    budget: Annotated[str, typer.Option("--budget", help="What may be spent on new runs, in FLOP.")],
+    spend: Annotated[str, typer.Option("--budget", help="What may be spent on new runs, in FLOP.")],
     target: Annotated[
         str | None, typer.Option("--target", help="The budget whose best size is to be known, in FLOP.")
     ] = None,
@@ -157,8 +157,8 @@ def propose(
     from bayescale.design import next_runs
     from bayescale.posterior import load_fit
 
-    goal = number("--target", target) if target else None
-    made = next_runs(load_fit(fit), budget=number("--budget", budget), target=goal, far_ok=far_ok)
+    goal = budget("--target", target) if target is not None else None
+    made = next_runs(load_fit(fit), budget=budget("--budget", spend), target=goal, far_ok=far_ok)
     if json:
         print_document(made.to_json())
     else:

@@ -114,6 +114,8 @@ def check(fit: FitPath, json: Json = False) -> None:
     result = load_fit(fit)
     budgets = result.info.get("budgets") or []
     found = check_fit(result, allocate(result, budgets, draws="posterior", far_ok=True) if budgets else None)
+    own = {f.code for f in found}
+    found = [*found, *(f for f in result.checks if f.code not in own)]  # what was checked beside the sampler
     failed = any(f.status == "fail" for f in found)
     if json:
         print_document(

@@ -28,6 +28,7 @@ from bayescale.cli.options import (
     Tie,
     Unit,
     Where,
+    Workers,
 )
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import budgets_of, numbers, pairs, pool_of, read_for, reading
@@ -75,7 +76,7 @@ def batch(
     examine: Annotated[
         bool, typer.Option("--examine", help="Examine every table's intervals as `fit` does: about half a second each.")
     ] = False,
-    workers: Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")] = None,
+    workers: Workers = None,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
 ) -> None:

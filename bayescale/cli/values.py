@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,15 @@ def numbers(option: str, values: Sequence[str] | None) -> dict[str, float]:
 
 
 def number(option: str, text: str) -> float:
-    """A number such as 1e21, 70B or 1.4T."""
+    """A number such as 1e21, 70B or 1.4T; neither infinite nor none."""
+    x = budget(option, text)
+    if not math.isfinite(x):
+        raise BayescaleError(f"{option} takes a finite number such as 1e21 or 70B, got {text!r}", code="BS-U001")
+    return x
+
+
+def budget(option: str, text: str) -> float:
+    """An amount of compute such as 1e21, which the verb that spends it refuses where it is none."""
     scale = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
     clean = text.strip().replace(",", "").replace("_", "")
     factor = scale.get(clean[-1:].lower(), 1.0)
@@ -37,6 +46,10 @@ def number(option: str, text: str) -> float:
         return float(clean[:-1] if factor != 1.0 else clean) * factor
     except ValueError:
         raise BayescaleError(f"{option} takes a number such as 1e21 or 70B, got {text!r}", code="BS-U001") from None
+
+
+#: Options of reading that are not called as the flag that sets them.
+_FLAGS = {"columns": "--column", "units": "--unit"}
 
 
 def reading(
@@ -84,10 +97,11 @@ def read_source(source: str, **reading: Any) -> Runs:
         reading.pop("response", None)
         given = [k for k, v in reading.items() if v]
         if given:
+            flag = _FLAGS.get(given[0], f"--{given[0].replace('_', '-')}")
             raise RunsError(
                 f"{source} is a data set whose columns and units are known",
                 code="BS-U001",
-                remedy=f"Leave out --{given[0].replace('_', '-')}, or give a file.",
+                remedy=f"Leave out {flag}, or give a file.",
             )
         return load_runs(source, **taken)
     if not Path(source).exists() and "/" not in source and "." not in source:
@@ -102,7 +116,7 @@ def least_flops(text: str | None) -> float | str | None:
 
 def budgets_of(flops: Sequence[str] | None) -> tuple[float, ...]:
     """The budgets of a repeated `--flops`."""
-    return tuple(number("--flops", f) for f in flops or ())
+    return tuple(budget("--flops", f) for f in flops or ())
 
 
 def read_for(

@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import allocate, largest_compute, loss_on_budget, parameter_draws, require_optimum
+from bayescale.allocation import (
+    allocate,
+    largest_compute,
+    loss_on_budget,
+    parameter_draws,
+    require_budgets,
+    require_optimum,
+)
 from bayescale.comparison.answering import Comparison, Model
 from bayescale.comparison.folds import ALL, LATER, Folds, folds_of, later_runs, scale_of
 from bayescale.comparison.refitting import Contender, Scored, named, refitted, scored
 from bayescale.comparison.weighing import FEWEST_FOR_WEIGHTS, stacking_weights
-from bayescale.errors import LawError, NotFittedFor
+from bayescale.errors import LawError, NotFittedFor, require_positive, require_prob, require_seed, require_workers
 from bayescale.law import Law, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import build_model, observed_rows, resolved_pool
@@ -70,6 +77,9 @@ def compare(
         >>> bs.compare([student, normal])  # doctest: +SKIP
         >>> bs.compare(runs, ["chinchilla", "kaplan_nd"]).frame()  # doctest: +SKIP
     """
+    seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
+    cut = None if cut is None else require_positive("cut", cut)
+    flops = None if flops is None else float(require_budgets(flops)[0])
     contenders = named(_contenders(fits, laws, noise, group, pool))
     runs = contenders[0].fit.runs if contenders[0].fit is not None else fits
     assert isinstance(runs, Runs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayescale.comparison.comparing import Comparison, compare
 from bayescale.comparison.mixing import stacked_fit
-from bayescale.errors import LawError, NotFittedFor
+from bayescale.errors import LawError, NotFittedFor, require_seed
 from bayescale.posterior import Fit
 from bayescale.sampling import Progress
 
@@ -37,7 +37,7 @@ def stack(
     Example:
         >>> bs.stack([student, normal])  # doctest: +SKIP
     """
-    fits = [*fits]
+    fits, seed = [*fits], require_seed(seed)
     if len(fits) < 2:
         raise LawError("a stack is of at least two fits", code="BS-U001", remedy="Give a list: [one, other].")
     laws = {f.law.digest(): f.law.spec for f in fits}

@@ -26,7 +26,8 @@ class Dataset:
     `columns` maps canonical names to headers where the headers do not tell, `prepare` adds what the table lacks, and
     `notes` are part of every reading of it. `default` names the subset that is taken where none is asked for.
     `provenance` answers what a reader asks about how the runs were made: domain, data, repeats, hyperparameters,
-    architecture, training code, checkpoints, evaluation; what is not known is left out.
+    architecture, training code, checkpoints, evaluation; what is not known is left out. `origin` says where a table
+    comes from that no work of `references` describes.
     """
 
     name: str
@@ -45,12 +46,15 @@ class Dataset:
     notes: tuple[Note, ...] = ()
     prepare: Callable[[Runs], Runs] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
 
     def __post_init__(self):
         if self.default not in self.subsets or "all" not in self.subsets:
             raise ValueError(f"data set {self.name!r} needs the subsets 'all' and {self.default!r}")
         if (self.url is None) != (self.sha256 is None):
             raise ValueError(f"data set {self.name!r}: a download is pinned by an address and a checksum")
+        if not (self.references or self.origin):
+            raise ValueError(f"data set {self.name!r} needs references, or its origin")
 
     @property
     def bundled(self) -> bool:
@@ -60,4 +64,4 @@ class Dataset:
     @property
     def citation(self) -> str:
         """Where the table comes from, as one would cite it."""
-        return "; ".join(map(str, self.references)) or self.licence
+        return "; ".join(map(str, self.references)) or self.origin

@@ -56,7 +56,8 @@ DATASETS: dict[str, Dataset] = {
             "source files: 5 IsoFLOP budgets from 3e12 to 3e14 FLOP, 4 to 7 sizes each, 2 to 5 learning rates each "
             "with its own cosine schedule, and further seeds in six cells.",
             references=(),
-            licence="Apache-2.0; trained for bayescale, released with it",
+            licence="Apache-2.0",
+            origin="trained for bayescale, released with it",
             file="byte_ladder.csv",
             loss_unit="nats/byte",
             convention="parameters in matrix products",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, caveats, default_budgets, require_headline
+from bayescale.allocation import FAR, caveats, default_budgets, require_given, require_headline
 from bayescale.design.frontiers import WIDEST, Axis, axis_of, compare_curves, held_by_prior
 from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.narrowness import PRIOR_HELD
@@ -213,6 +213,7 @@ def multiplier(
             f"losses in different units cannot be compared: {', '.join(f'{n} in {u}' for n, u in units.items())}",
             remedy="Convert the tables to one unit, or name recipes of one unit with between=.",
         )
+    require_given(first.law, given)
     axis = axis_of(first.law, given)
     runs = {n: axis.values(side.runs, side.law) for n, side in sides.items()}
     largest = max(float(v.max()) for v in runs.values())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.auditing import linearised_fit
-from bayescale.errors import LawError, NotFittedFor, nearest
+from bayescale.errors import LawError, NotFittedFor, nearest, require_positive
 from bayescale.law import Law, call
 from bayescale.laws import find_law
 from bayescale.narrowness.clusters import label_of
@@ -74,8 +74,7 @@ def runs_needed(fit: Fit, quantity: str, *, width: float, prob: float | None = N
     Example:
         >>> print(bs.runs_needed(fit, "a", width=0.01).sentence)  # doctest: +SKIP
     """
-    if not width > 0:
-        raise LawError(f"a width must be positive, got {width}", code="BS-U001")
+    width = require_positive("a width", width)
     if fit.headline_source == "none":
         raise NotFittedFor("this fit headlines no interval to start from", code="BS-F002")
     prob = fit.probability(prob)
@@ -106,7 +105,7 @@ def runs_needed(fit: Fit, quantity: str, *, width: float, prob: float | None = N
             low, high = (middle, high) if now * share(middle) > width else (low, middle)
         same = float(rows * high)
     new = rows * max(1.0, (now / width) ** 2)
-    return RunsNeeded(quantity, float(width), prob, rows, now, same, float(limit), float(new), fit.group)
+    return RunsNeeded(quantity, width, prob, rows, now, same, float(limit), float(new), fit.group)
 
 
 @dataclass(frozen=True)
@@ -167,9 +166,10 @@ def judge(
     lower, upper = map(float, interval)
     wrong = {
         f"an interval needs a lower and an upper end, got {lower:g} and {upper:g}": not lower < upper,
+        f"the ends of an interval are numbers, got {lower:g} and {upper:g}": bool(np.isinf([lower, upper]).any()),
         f"an interval comes from at least one row, got {rows}": rows < 1,
         f"prob must lie between 0 and 1, got {prob:g}": not 0 < prob < 1,
-        f"a width must be positive, got {width}": width is not None and not width > 0,
+        f"a width must be a positive number, got {width}": width is not None and not 0 < width < np.inf,
         "a width and a fit both say how wide runs like these leave it": width is not None and fit is not None,
     }
     for why in (told for told, so in wrong.items() if so):

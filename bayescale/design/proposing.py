@@ -11,6 +11,7 @@ from bayescale.allocation import (
     allocate,
     caveats,
     largest_compute,
+    require_budgets,
     require_headline,
     require_optimum,
     require_within_reach,
@@ -103,6 +104,8 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None, far_ok: b
     -------
     >>> bs.next_runs(fit, budget=1e15).frame()  # doctest: +SKIP
     """
+    budget = float(require_budgets(budget)[0])
+    target = None if target is None else float(require_budgets(target)[0])
     require_optimum(fit.law, {})
     require_headline(fit, "headline")
     if not can_propose(fit.law):
@@ -112,7 +115,7 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None, far_ok: b
         )
     line, _, _ = linearised_fit(fit)
     largest = largest_compute(fit.runs)
-    goal = float(target) if target is not None else _TARGET * largest
+    goal = target if target is not None else _TARGET * largest
     require_within_reach(np.asarray([goal]), largest, far_ok)
     params = np.asarray(allocate(fit, [goal], draws="posterior", far_ok=True).dataset["params"]).reshape(-1)
     model = model_of(fit)
@@ -123,7 +126,7 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None, far_ok: b
             f"the best size at {goal:.3g} FLOP does not follow the law's coordinates: the table says too little of it",
             remedy="Ask for a nearer target, or see `bayescale doctor` for runs that would identify the law.",
         )
-    found = plan_within(line, gradients[0], float(budget), largest)
+    found = plan_within(line, gradients[0], budget, largest)
     if found is None:
         raise NotFittedFor(
             f"a budget of {budget:.3g} FLOP buys no run that the design could use",
@@ -133,4 +136,4 @@ def next_runs(fit: Fit, *, budget: float, target: float | None = None, far_ok: b
     headline = np.asarray(allocate(fit, [goal], far_ok=True).dataset["params"])
     sd = float(np.log(headline).std())
     source, notes = fit.info["runs"]["source"], caveats(fit, "headline")
-    return NextRuns(chosen, float(budget), goal, sd, sd * ratio, fit.law.spec, source, notes)
+    return NextRuns(chosen, budget, goal, sd, sd * ratio, fit.law.spec, source, notes)

@@ -14,6 +14,7 @@ from bayescale.allocation import (
     cost_named,
     loss_on_budget,
     parameter_draws,
+    require_budgets,
 )
 from bayescale.errors import NotFittedFor
 from bayescale.posterior import Fit, finite, for_each_table, one_level
@@ -162,7 +163,8 @@ def regret(
     sizes = np.atleast_1d(np.asarray(N, float))
     if sizes.ndim != 1 or not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise NotFittedFor("model sizes must be positive numbers of parameters", remedy="For example --params 7e9.")
-    budgets = float(flops) * np.geomspace(_LEAST_SHARE, 1.0, _BUDGETS)
+    flops = float(require_budgets(flops)[0])
+    budgets = flops * np.geomspace(_LEAST_SHARE, 1.0, _BUDGETS)
     if fit.law.decides is not None and fit.law.decides.sizes:
         raise NotFittedFor(
             f"users of {fit.law.name!r} decide more than a size, so none has a regret of its own",
@@ -176,7 +178,7 @@ def regret(
     made = allocate(fit, budgets, prob=prob, cost=cost, levels=levels, draws=draws, far_ok=far_ok)
     one, named, _ = one_level(fit, levels)
     rule, values = cost_named(cost, one.runs), parameter_draws(one, draws, named)
-    tokens = np.exp(rule.log_tokens(np.log(sizes), np.log(float(flops))))
+    tokens = np.exp(rule.log_tokens(np.log(sizes), np.log(flops)))
     if (tokens < 1).any():
         raise NotFittedFor(
             f"{flops:.3g} FLOP do not train {short(float(sizes[tokens < 1][0]))} parameters on one token",
@@ -184,9 +186,7 @@ def regret(
         )
     best_at = np.asarray(made.dataset["loss"])
     best, shape = best_at[-1], best_at.shape[1:]
-    loss = np.stack(
-        [loss_on_budget(one.law, values, one.references, float(flops), n, rule).reshape(shape) for n in sizes]
-    )
+    loss = np.stack([loss_on_budget(one.law, values, one.references, flops, n, rule).reshape(shape) for n in sizes])
     loss = np.maximum(loss, best)  # a search ends a rounding error above the best
     # The best loss falls with compute, so that a loss has one budget: between two of the grid, by its log.
     order = np.log(budgets)
@@ -205,11 +205,11 @@ def regret(
             "wasted": (dims, np.clip(wasted, 0.0, 1.0)),
         },
         coords={"params": sizes, "chain": made.dataset["chain"], "draw": made.dataset["draw"]},
-        attrs={"law": one.law.spec, "cost": made.cost, "draws": draws, "flops": float(flops)},
+        attrs={"law": one.law.spec, "cost": made.cost, "draws": draws, "flops": flops},
     )
     return Regret(
         dataset,
-        float(flops),
+        flops,
         tokens,
         made.prob,
         made.largest,

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, bisected, caveats, largest_compute, parameter_draws, require_headline
+from bayescale.allocation import (
+    FAR,
+    bisected,
+    caveats,
+    largest_compute,
+    parameter_draws,
+    require_given,
+    require_headline,
+)
 from bayescale.design.frontiers import Axis, axis_of, loss_at
 from bayescale.errors import NotFittedFor
-from bayescale.law import LOSS_UNITS, argument_names
+from bayescale.law import LOSS_UNITS, Law, argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit, finite, for_each_table, one_level
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
@@ -104,6 +112,21 @@ def _share(of: np.ndarray) -> str:
     return "fewer than 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
+def _require_target(law: Law, target: float) -> None:
+    """Refuse a target outside the values that a law's response can take."""
+    response = law.responses[0]
+    least, most = {"positive": (0.0, np.inf), "unit": (0.0, 1.0), "count": (0.0, np.inf)}.get(
+        response.support, (-np.inf, np.inf)
+    )
+    if np.isfinite(target) and least <= target <= most and not (response.support == "positive" and target == 0):
+        return
+    where = {"positive": "is a positive number", "unit": "lies between 0 and 1", "count": "is at least 0"}
+    raise NotFittedFor(
+        f"no {response.name} is {target:g}: it {where.get(response.support, 'is a number')}",
+        remedy=f"Ask for a {response.name} that the law can give.",
+    )
+
+
 @for_each_table
 def reach(
     fit: Fit,
@@ -122,8 +145,8 @@ def reach(
     accuracy) follows from the way most draws' curves go. It is looked for from a thousandth of the smallest run to
     10^12 times the largest; a draw that does not meet it there counts as infinite, and `met` says how many do.
 
-    Raises `NotFittedFor` (BS-F001) for a law without such an input, naming what is missing, (BS-F002) where nothing may
-    be headlined.
+    Raises `NotFittedFor` (BS-F001) for a law without such an input, naming what is missing, and for a target that its
+    response cannot take, (BS-F002) where nothing may be headlined.
 
     Example:
         >>> bs.reach(fit, 2.2)  # doctest: +SKIP
@@ -132,7 +155,9 @@ def reach(
     require_headline(fit, draws)
     told = caveats(fit, draws)
     fit, levels, about = one_level(fit, levels)
-    law, given = fit.law, dict(given or {})
+    law, given, target = fit.law, dict(given or {}), float(target)
+    _require_target(law, target)
+    require_given(law, given)
     if over is None:
         axis = axis_of(law, given)
     else:
@@ -149,7 +174,7 @@ def reach(
     runs = axis.values(fit.runs, law)
     low, high = np.log(runs.min() / BELOW), np.log(runs.max() * BEYOND)
     values = parameter_draws(fit, draws, levels)
-    u = _reached(fit, axis, values, given, float(target), float(low), float(high))
+    u = _reached(fit, axis, values, given, target, float(low), float(high))
     dataset = _dataset(fit, draws, {axis.name: np.exp(u)})
     met = float(np.isfinite(u).mean())
     notes = [*told, *about]
@@ -231,6 +256,8 @@ def serve(
     told = caveats(fit, draws)
     fit, levels, about = one_level(fit, levels)
     law, given = fit.law, dict(given or {})
+    _require_target(law, float(loss))
+    require_given(law, given)
     names = {i.name for i in law.inputs}
     if not {"N", "D"} <= names or not (law.responses[0].unit in LOSS_UNITS or law.floor is not None):
         raise NotFittedFor(f"the law {law.name!r} does not give a loss at N and D")
@@ -239,8 +266,8 @@ def serve(
             f"the law {law.name!r} also depends on {missing[0]} ({law.input(missing[0]).meaning})",
             remedy=f"Give it: given={{{missing[0]!r}: …}}.",
         )
-    if not (np.isfinite(loss) and np.isfinite(tokens) and tokens >= 0):
-        raise NotFittedFor("the loss and the tokens served must be numbers, the tokens at least zero")
+    if not (np.isfinite(tokens) and tokens >= 0):
+        raise NotFittedFor("the tokens served must be a number of at least zero")
     found = _served(fit, parameter_draws(fit, draws, levels), given, float(loss), float(tokens))
     met = float(np.isfinite(found["cost"]).mean())
     notes, largest = [*told, *about], largest_compute(fit.runs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.allocation import ABSURD, FAR, largest_compute
+from bayescale.allocation import ABSURD, FAR, largest_compute, require_budgets
 from bayescale.diagnostics.jacobian import Sensitivity, law_slots, sensitivity
 from bayescale.diagnostics.sweeps import sweep_finding
 from bayescale.errors import BayescaleError, Finding, RunsError, worst
@@ -132,6 +132,7 @@ def doctor(
         'pass'
     """
     law = find_law(law)
+    flops = require_budgets(flops).tolist() if np.size(flops) else []
     fix, tie = without_groups(law, fix, tie)
     model = build_model(law, runs, noise=noise, group="none", fix=fix, tie=tie)
     asked = dict(runs=runs, law=law, fix=fix, tie=tie, noise=noise)

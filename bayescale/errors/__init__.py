@@ -1,5 +1,6 @@
 """Errors, warnings and findings, and the one list of their codes."""
 
+from bayescale.errors.arguments import SEEDS, require_positive, require_prob, require_seed, require_workers
 from bayescale.errors.codes import CODES, MESSAGES, Code
 from bayescale.errors.raising import (
     Assumption,
@@ -22,6 +23,7 @@ from bayescale.errors.raising import (
 __all__ = [
     "CODES",
     "MESSAGES",
+    "SEEDS",
     "Assumption",
     "BayescaleError",
     "BayescaleWarning",
@@ -36,6 +38,10 @@ __all__ = [
     "RunsError",
     "UnitError",
     "nearest",
+    "require_positive",
+    "require_prob",
+    "require_seed",
+    "require_workers",
     "shorten_rows",
     "worst",
 ]

@@ -306,6 +306,14 @@ class Prior:
             return "unit" if self.args[1] <= 1 else "positive"
         return FAMILIES[self.family].support
 
+    def contains(self, x) -> np.ndarray:
+        """Where values lie in the support: an open interval, but for the ends of a uniform prior."""
+        x = np.asarray(x, float)
+        if self.family in ("Uniform", "LogUniform"):
+            return (self.args[0] <= x) & (x <= self.args[1])
+        least, most = {"positive": (0.0, np.inf), "unit": (0.0, 1.0)}.get(self.support, (-np.inf, np.inf))
+        return (least < x) & (x < most)
+
     def image(self, z):
         """The value whose prior quantile is that of `z` under Normal(0, 1); traceable by JAX, any shape."""
         return FAMILIES[self.family].image(z, *self.args)

@@ -176,7 +176,8 @@ def make_coordinates(
     `levels` counts the levels of the columns that parameters run over, `axes` the lengths of the law's axes, and
     `unit_factor` converts priors from the unit that the law declares to that of the table.
 
-    Raises `LawError` (BS-L002, BS-L003) for names that the law does not have and for contradictions.
+    Raises `LawError` (BS-L002, BS-L003) for names that the law does not have and for contradictions, (BS-U001) for a
+    fixed value that its parameter cannot take.
     """
     fix, priors, ties = dict(fix or {}), dict(priors or {}), {second: first for first, second in tie}
     paper = {p.name: p for p in law.parameters}
@@ -226,6 +227,8 @@ def make_coordinates(
         if (one.over, one.dims) != (other.over, other.dims):
             raise LawError(f"{first!r} and {second!r} have different axes: they cannot be tied", code="BS-L003")
     fixed = {name: _repeated(name, value, shape(declared[name])) for name, value in fix.items()}
+    for name, value in fixed.items():
+        _require_support(law, _in_unit(declared[name], unit_factor), value)
     for name in (*fix, *ties):
         coordinates.pop(name, None)
     slots: list[Slot] = []
@@ -238,6 +241,25 @@ def make_coordinates(
         slots.append(slot)
         start += slot.size
     return Coordinates(law, tuple(slots), fixed, ties, formulas)
+
+
+def _require_support(law: Law, p: Parameter, value: Any) -> None:
+    """Refuse a fixed value where the parameter's prior has no mass; a floor may be zero, as of a law without one."""
+    x, prior = np.asarray(value, float), p.prior
+    fine = np.isfinite(x)
+    if prior is not None and p.ordered is None and p.above is None and p.below is None:  # else it is not of the value
+        if not p.at:
+            fine &= prior.contains(x)
+        elif prior.support != "real":  # of the contribution, which has the sign of the value
+            fine &= x > 0
+        fine |= (x == 0) & (p.name == (law.floor or "").removeprefix("-"))
+    if not fine.all():
+        told = f": its prior is {prior.described}" if prior is not None else ""
+        raise LawError(
+            f"{p.name!r} cannot be {float(x[~fine].flat[0]):g}{told}",
+            code="BS-U001",
+            remedy="Fix it at a value where its prior has mass, or take a law without it.",
+        )
 
 
 def _repeated(name: str, value: Any, shape: tuple[int, ...]) -> Any:

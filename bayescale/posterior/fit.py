@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.errors import Finding, FitError, LawError, Note
+from bayescale.errors import Finding, FitError, Note, require_prob
 from bayescale.law import Law, PooledLaw, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.posterior import convergence
@@ -48,7 +48,15 @@ class Quantity:
     """A number of the posterior with its interval and its Monte Carlo quality.
 
     `lower` and `upper` bound the headline's equal-tailed interval of probability `prob`; `model_lower` and
-    `model_upper` the posterior's. `narrowness` and `prior_share` are None until the audit has computed them.
+    `model_upper` the posterior's. `prior_share` is the prior's share in what is known.
+
+    `narrowness` tells how many times as far leaving out one cluster of runs at a time moves the number as it does in
+    tables simulated from the fit (their geometric mean), by the grouping of clusters that stands out most from chance;
+    it is at least 1, and 1 where nothing moves farther than it would by chance. It differs from the factor that the
+    finding `narrow-interval` names, which is how far the number moves over what its interval says, before chance.
+    `narrowness` is None where no such comparison was made: more than a fifth of what is known is the prior's (see
+    `prior_share`), the number does not follow the law's own coordinates smoothly (the noise, spreads of groups), the
+    law has an exact likelihood or several responses, or the fit was not examined. Both are None before an examination.
     """
 
     mean: float
@@ -139,10 +147,7 @@ class Fit:
 
         Raises `LawError` (BS-U001) for what is no probability.
         """
-        prob = self.prob if asked is None else float(asked)
-        if not 0 < prob < 1:
-            raise LawError(f"prob must lie between 0 and 1, got {prob:g}", code="BS-U001", remedy="For example 0.9.")
-        return prob
+        return require_prob(self.prob if asked is None else asked)
 
     @property
     def headline_source(self) -> str:

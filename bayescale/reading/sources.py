@@ -101,6 +101,8 @@ def _from_path(source: str | os.PathLike, columns: dict[str, str]) -> Table:
     def refuse(what: str, remedy: str) -> NoReturn:
         raise RunsError(what, code="BS-R037", file=name, remedy=remedy)
 
+    if not name.strip():
+        refuse("no file was named", "Give the path of a CSV, TSV, JSON or Parquet file, or a data set's name.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
         refuse("this is an address, not a file", "Download it and give the path.")
     path = Path(name)

@@ -44,11 +44,17 @@ def headline_allocation(fit: Fit) -> Allocation | None:
     return allocate(fit, near) if near else None
 
 
+def beyond_reach(fit: Fit) -> list[float]:
+    """The budgets that were asked about and are left out, because nothing in the table bears on them."""
+    largest = largest_compute(fit.runs)
+    return [float(C) for C in fit.info.get("budgets") or [] if C / largest > ABSURD]
+
+
 def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, Any]:
     """The document of a fit as `fit.json` holds it, numbers at full precision.
 
     Where nothing may be headlined, and at budgets more than 1,000 times beyond the largest run, the allocation keeps
-    its budgets and every number is null.
+    its budgets, every number is null and `reason` says why.
     """
     info, law = fit.info, fit.law
     quantities = {name: q.to_json() for name, q in fit.quantities().items()}
@@ -57,6 +63,7 @@ def fit_document(fit: Fit, allocation: Allocation | None = None) -> dict[str, An
         allocation = headline_allocation(fit)
     given = {e["flops"]: e for e in allocation.to_json()} if allocation is not None else {}
     entries = [given.pop(e["flops"], e) for e in _silent(fit)] + [*given.values()]
+    entries = [{**e, "reason": e.get("reason")} for e in entries]
     seconds = info.get("seconds", {})
     return {
         "schema": FIT_SCHEMA,
@@ -109,7 +116,7 @@ def _contract(finding: dict[str, Any]) -> dict[str, Any]:
 
 def _silent(fit: Fit) -> list[dict[str, Any]]:
     """The budgets that were asked about, without numbers."""
-    largest = largest_compute(fit.runs)
+    largest, left_out = largest_compute(fit.runs), beyond_reach(fit)
     nothing = {"median": None, "lower": None, "upper": None}
     return [
         {
@@ -117,6 +124,9 @@ def _silent(fit: Fit) -> list[dict[str, Any]]:
             "extrapolation_ratio": finite(C / largest),
             **{n: dict(nothing) for n in ("params", "tokens", "tokens_per_param", "loss")},
             "near_optimal": {"lower": None, "upper": None},
+            "reason": f"{C / largest:.3g} times the largest run: nothing in the table bears on it"
+            if C in left_out
+            else "no number is headlined: the checks do not back one",
         }
         for C in fit.info.get("budgets") or []
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import FAR, Allocation, allocate_levels, answered
+from bayescale.allocation import FAR, Allocation, allocate_levels, answered, largest_compute
 from bayescale.auditing import Audit, Specifications, Stability
 from bayescale.errors import Finding
 from bayescale.forecasting import KINDS, Forecast
@@ -15,6 +15,7 @@ from bayescale.law import LOSS_UNITS, Law, PooledLaw, argument_names
 from bayescale.narrowness.clusters import ROW, label_of
 from bayescale.posterior import Fit
 from bayescale.runs import short
+from bayescale.tables.document import beyond_reach
 from bayescale.verdicts import widened_by
 
 
@@ -55,9 +56,23 @@ def fit_lines(fit: Fit, allocation: Allocation | None, baseline: Finding | None 
         lines.append(f"  {n:{wide}} {shown:28} {meaning}")
     if allocation is not None:
         lines += ["", *allocation_lines(allocation), *level_lines(fit, allocation)]
+    if far := beyond_reach(fit):
+        lines += ["", *_left_out(fit, far)]
     if baseline is not None:
         lines += ["", f"Cross-check: {baseline.message}."]
     return lines
+
+
+def _left_out(fit: Fit, budgets: Sequence[float]) -> list[str]:
+    """Which budgets were left out, why, and how to ask all the same."""
+    largest = largest_compute(fit.runs)
+    told = [f"note: {C:.3g} FLOP is {C / largest:.3g} times the largest run: left out" for C in budgets]
+    asked = " ".join(f"--flops {C:.3g}" for C in budgets)
+    return [
+        *told,
+        "  nothing in the table bears on it; "
+        f"`bayescale allocate DIR {asked} --far-ok` answers from the law's form alone",
+    ]
 
 
 def headlined(fit: Fit) -> list[str]:
