@@ -83,18 +83,19 @@ def _panels(
     figure, axes = new_figure(width, (ratio * width / across + 0.2) * rows + 0.55, rows=rows, columns=across)
     for ax in axes.ravel()[len(plots) :]:
         ax.set_axis_off()
-    for k, (ax, (name, plot)) in enumerate(zip(axes.ravel(), plots.items(), strict=False)):
+    keys: dict[str, Any] = {}
+    for ax, (name, plot) in zip(axes.ravel(), plots.items(), strict=False):
         plot(ax)
         label, small = text_sizes(ax)
-        key = ax.get_legend()
-        if key is not None and k == 0:
+        if (key := ax.get_legend()) is not None:
             for handle, told in zip(key.legend_handles, key.get_texts(), strict=True):
                 handle.set_label(told.get_text())
-            legend_over(figure, key.legend_handles, 2 if width < 4 else 4, small, warning_of(fit))
-        if key is not None:
+                keys.setdefault(told.get_text(), handle)
             key.remove()
         if titled:
             ax.set_title(literal(name), loc="left", fontsize=label, fontweight="bold")
+    if keys:
+        legend_over(figure, [*keys.values()], 2 if width < 4 else 4, small, warning_of(fit))
     return figure
 
 
