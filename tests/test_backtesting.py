@@ -73,7 +73,10 @@ def test_record(made):
     assert len(document["runs"]) == 18 and document["lines"] == made.lines()
     assert "2 cuts" in made.lines()[0] and "2 trials, not 18" in made.lines()[1]
     assert repr(made).startswith("<Backtest of power_law_offset") and "<table" in made._repr_html_()
-    assert len(bs.plot_backtest(made)) == 2
+    errors, _ = bs.plot_backtest(made)
+    dots = np.concatenate([line.get_ydata() for line in errors.lines if line.get_marker() in ("o", "s")])
+    assert sorted(dots) == pytest.approx(sorted(-np.concatenate([made.error(o) for o in made.origins])))
+    assert errors.get_ylabel() == "observed − forecast (%)"
 
 
 def test_what_cannot_be_backtested():

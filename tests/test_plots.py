@@ -36,7 +36,7 @@ from bayescale.plots.style import SparseLog, count_label, percent, power_label
 #: Functions of one Axes, and what their labels must say.
 SINGLE = {
     plot_isoflop: ("model size N (parameters)", "loss (nats/byte)"),
-    plot_frontier: ("training compute C (FLOP)", "optimal model size N (parameters)"),
+    plot_frontier: ("training compute 6ND (FLOP)", "optimal model size N (parameters)"),
     plot_loss_contour: ("model size N (parameters)", "training data D (tokens)"),
     plot_residuals: ("training compute C (FLOP)", "residual (%)"),
     plot_groups: ("effect on the loss (%)", ""),

@@ -13,6 +13,8 @@ from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs
 HOFFMANN_BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21)
 #: How far from a nominal budget a digitised run may be and still be one of its runs.
 ON_BUDGET = 0.2
+#: The column that marks those runs where budgets are reconstructed.
+ON_BUDGET_FLAG = "on_budget"
 
 
 def _with_ratio(runs: Runs, how: str) -> Runs:
@@ -40,7 +42,7 @@ def _besiroglu(runs: Runs) -> Runs:
         f"{int(on.sum())} of {len(runs)} rows lie within {ON_BUDGET:.0%} of theirs (on_budget = 1); the others come "
         "from other experiments in the same figure, and for them budget is no more than a band of compute",
     )
-    return runs.with_columns({"budget": budget, "on_budget": on.astype(float)}, note)
+    return runs.with_columns({"budget": budget, ON_BUDGET_FLAG: on.astype(float)}, note)
 
 
 _ALL = Subset("every row of the table")

@@ -22,6 +22,7 @@ def windows_of(line: Linearised) -> list[tuple[str, float, np.ndarray]]:
     C = compute_of(runs)
     if C is None:
         return []
+    own = C
     if runs.sorts("budget"):  # runs of one budget stay together, whatever exactly they took
         index, levels = runs.labels("budget")
         C = np.array([np.median(C[index == k]) for k in range(len(levels))])[index]
@@ -30,8 +31,12 @@ def windows_of(line: Linearised) -> list[tuple[str, float, np.ndarray]]:
     for share in np.linspace(0, 1, _CUTS):
         cut = float(np.quantile(C, share))
         below, above = C <= cut * (1 + 1e-9), C >= cut * (1 - 1e-9)
-        windows += [("up to", float(C[below].max()), below), ("from", float(C[above].min()), above)]
-    told = {(window, cut): kept for window, cut, kept in windows if kept.sum() >= least}
+        # The name is of the runs' own compute.
+        windows += [("up to", float(own[below].max()), below), ("from", float(own[above].min()), above)]
+    told: dict[tuple[str, float], np.ndarray] = {}
+    for window, cut, kept in windows:
+        if kept.sum() >= max(least, told.get((window, cut), kept).sum()):
+            told[window, cut] = kept
     return [(window, cut, kept) for (window, cut), kept in told.items()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,17 +17,18 @@ from bayescale.allocation import (
     require_headline,
     require_optimum,
 )
+from bayescale.datasets.registry import ON_BUDGET_FLAG
 from bayescale.errors import NotFittedFor
 from bayescale.forecasting import forecast
 from bayescale.model import isoflop_levels
-from bayescale.plots.draws import MEDIAN_DRAWS, compute_by, ends, thinned
+from bayescale.plots.draws import MEDIAN_DRAWS, compute_by, ends, thinned, within
 from bayescale.posterior import Fit
 from bayescale.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Runs belong to a budget that was asked for when their compute is within this factor of it.
+#: Runs belong to a budget that no column of theirs names when their compute is within this factor of it.
 NEAR_BUDGET = 1.1
 _POINTS = 60
 _BUDGETS = 17
@@ -36,12 +37,14 @@ _BUDGETS = 17
 @dataclass(frozen=True, eq=False)
 class IsoFlop:
     """IsoFLOP curves: `curves` (budget, params, tokens, median, lower, upper), the `optimum` of each budget with its
-    interval, and `runs` (budget, params, observed) with the budget each belongs to, nan where it belongs to none."""
+    interval, and `runs` (budget, params, observed) with the budget each belongs to, nan where it belongs to none.
+    `beyond` are the budgets that are smaller or larger than any run."""
 
     curves: pd.DataFrame
     optimum: pd.DataFrame
     runs: pd.DataFrame
     cost: Cost
+    beyond: frozenset[float]
 
 
 def isoflop_curves(
@@ -93,7 +96,8 @@ def isoflop_curves(
     label = np.where(member >= 0, np.asarray(asked)[member], np.nan)
     observed = runs.values(fit.law.responses[0].source)
     table = pd.DataFrame({"budget": label, "params": N, "observed": observed}, index=runs.frame.index)
-    return IsoFlop(pd.concat(parts, ignore_index=True), optimum, table, rule)
+    beyond = frozenset(b for b, seen in zip(asked, within(np.asarray(asked), C), strict=True) if not seen)
+    return IsoFlop(pd.concat(parts, ignore_index=True), optimum, table, rule, beyond)
 
 
 def _positive(flops: Sequence[float] | float) -> list[float]:
@@ -111,8 +115,12 @@ def _budgets(runs: Runs, C: np.ndarray, given: Sequence[float] | None) -> tuple[
         nearest = distance.argmin(axis=1)
         return asked, np.where(distance.min(axis=1) <= np.log(NEAR_BUDGET), nearest, -1)
     sizes, _ = runs.labels("params")
-    if runs.sorts("budget"):
+    on: np.ndarray = np.full(len(C), True)
+    if named := runs.sorts("budget"):
         index, fewest = runs.labels("budget")[0], 2
+        if runs.has(ON_BUDGET_FLAG):
+            # The column was made from the runs' compute: it names a budget for every run, near it or not.
+            named, on = False, runs.values(ON_BUDGET_FLAG) == 1
     elif found := isoflop_levels(runs):
         index, fewest = found.index, 3
     else:
@@ -121,7 +129,9 @@ def _budgets(runs: Runs, C: np.ndarray, given: Sequence[float] | None) -> tuple[
             code="BS-F002",
             remedy="Name the budgets, as budgets=[1e20, 1e21], or add a column budget.",
         )
-    levels = [np.flatnonzero(index == k) for k in range(int(index.max()) + 1)]
+    levels = [np.flatnonzero((index == k) & on) for k in range(int(index.max()) + 1)]
+    if not named:
+        levels = [rows[_near(C[rows])] for rows in levels]
     levels = [rows for rows in levels if len(set(sizes[rows].tolist())) >= fewest]
     levels.sort(key=lambda rows: float(np.median(C[rows])))
     member = np.full(len(C), -1)
@@ -130,6 +140,11 @@ def _budgets(runs: Runs, C: np.ndarray, given: Sequence[float] | None) -> tuple[
     if not levels:
         raise NotFittedFor("no budget of the table has two model sizes", code="BS-F002")
     return [float(np.median(C[rows])) for rows in levels], member
+
+
+def _near(C: np.ndarray) -> np.ndarray:
+    """Which runs of a budget that was read off their compute are within 10 % of their median."""
+    return np.abs(np.log(C / np.median(C))) <= np.log(NEAR_BUDGET) if len(C) else np.empty(0, bool)
 
 
 def _smoothed(table: pd.DataFrame, between: int = 6) -> pd.DataFrame:
@@ -151,12 +166,16 @@ def _smoothed(table: pd.DataFrame, between: int = 6) -> pd.DataFrame:
 
 #: What an allocation can be drawn of.
 QUANTITIES = ("params", "tokens", "tokens_per_param", "loss")
+_OPTIMUM = ("params", "tokens")
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """The frontier: `bands` (flops, median, lower50, upper50, lower, upper, near_lower, near_upper), the same at the
-    `asked` budgets, and the compute of the smallest and the largest run as the cost counts it."""
+    """The frontier: `bands` (flops, median, lower50, upper50, lower, upper, near_lower, near_upper, within), the same
+    at the `asked` budgets, and the compute of the smallest and the largest run as the cost counts it.
+
+    `within` says whether the compute, and the median optimum by its size and its data, lie in the range of the runs.
+    """
 
     bands: pd.DataFrame
     asked: pd.DataFrame
@@ -194,12 +213,22 @@ def frontier_bands(
     found = allocate(thinned(fit), [*grid, *asked], cost=cost, given=given, draws=draws, far_ok=True)
     table = _frontier_table(found, quantity, prob, rule)
     return Frontier(
-        _smoothed(table.iloc[: len(grid)]),
-        table.iloc[len(grid) :].reset_index(drop=True),
+        _told_within(_smoothed(table.iloc[: len(grid)]), runs, C),
+        _told_within(table.iloc[len(grid) :].reset_index(drop=True), runs, C),
         float(C.min()),
         largest,
         prob,
     )
+
+
+def _told_within(table: pd.DataFrame, runs: Runs, C: np.ndarray) -> pd.DataFrame:
+    """The table with what lies within the runs, instead of the optimum that tells it."""
+    flops = table["flops"].to_numpy()
+    inside = (flops >= C.min() * (1 - 1e-9)) & (flops <= C.max() * (1 + 1e-9))
+    for column in _OPTIMUM:
+        if runs.has(column):
+            inside &= within(table[f"best_{column}"].to_numpy(), runs.values(column))
+    return table.drop(columns=[f"best_{c}" for c in _OPTIMUM]).assign(within=inside)
 
 
 def _frontier_table(found: Allocation, quantity: str, prob: float, rule: Cost) -> pd.DataFrame:
@@ -209,6 +238,8 @@ def _frontier_table(found: Allocation, quantity: str, prob: float, rule: Cost) -
     names = ("median", "lower50", "upper50", "lower", "upper")
     quantiles = np.quantile(values, [0.5, 0.25, 0.75, *ends(prob)[1:]], axis=(1, 2))
     table = pd.DataFrame({"flops": found.flops, **dict(zip(names, quantiles, strict=True))})
+    for column in _OPTIMUM:
+        table[f"best_{column}"] = np.median(np.asarray(found.dataset[column]), axis=(1, 2))
     if quantity != "loss":
         sides = [np.asarray(found.dataset[n]) for n in ("near_lower", "near_upper")]
         tokens = [np.exp(rule.log_tokens(np.log(N), np.log(found.flops)[:, None, None])) for N in sides]
@@ -231,6 +262,17 @@ class Surface:
     loss: np.ndarray
     frontier: pd.DataFrame
 
+    def in_view(self, lower: str, upper: str) -> bool:
+        """Whether anything between two ends of the frontier's interval lies on the grid."""
+        path, rows = self.frontier, np.arange(len(self.frontier))
+        at = np.linspace(0, rows[-1], 20 * len(rows))
+        inside: Any = True
+        for column, grid in (("params", self.params), ("tokens_at", self.tokens)):
+            sides = (np.interp(at, rows, np.log(path[f"{column}_{end}"])) for end in (lower, upper))
+            between = np.linspace(*sides, 41)
+            inside = inside & (between > np.log(grid[0])) & (between < np.log(grid[-1]))
+        return bool(inside.any())
+
 
 def loss_surface(
     fit: Fit,
@@ -239,7 +281,7 @@ def loss_surface(
     given: Mapping[str, float] | None = None,
     prob: float | None = None,
     draws: str = "headline",
-    points: int = 36,
+    points: int = 60,
 ) -> Surface:
     """The median loss over the runs' range of N and D, shape (tokens, params), and N_opt and D_opt through it."""
     import pandas as pd

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bayescale.plots.comparisons import Residuals, density, group_effects, residual_table, scalars
 from bayescale.plots.draws import compute_of, ends
@@ -25,6 +25,7 @@ from bayescale.plots.style import (
     PURPLE,
     VERMILLION,
     column_label,
+    count_label,
     finish,
     interval_label,
     legend_above,
@@ -45,12 +46,15 @@ from bayescale.plots.style import (
     warning_of,
 )
 from bayescale.posterior import Fit
+from bayescale.runs import COLUMNS
 
 #: One colour a grouping of the caterpillar.
 _GROUPS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 #: Levels are drawn without their names where these would be smaller than so many points.
 _SMALLEST = 6.0
 _NAMED_CATEGORIES = 12
+#: Units of columns that are those of the loss, whatever a table's own loss is counted in.
+_OF_THE_LOSS = {COLUMNS["loss"].unit, COLUMNS["loss_se"].unit}
 
 
 def plot_fit(fit: Fit, axes: Any = None, *, prob: float | None = None, seed: int = 0) -> np.ndarray:
@@ -68,11 +72,11 @@ def plot_fit(fit: Fit, axes: Any = None, *, prob: float | None = None, seed: int
     prob = fit.probability(prob)
     found = residual_table(fit, prob=prob, seed=seed)
     along, table = _along(fit, _default_axis(fit), found.table.index), found.table
+    if along.logarithmic:
+        along = replace(along, values=side_by_side(along.values))  # the runs of one budget stand beside each other
     x = along.values
     upper, lower = new_grid(axes, 2, 1, (COLUMN[0], 1.85), sharex=True, height_ratios=(1.5, 1))
     along.prepare(upper)
-    if along.logarithmic:
-        x = side_by_side(x)  # the runs of one budget stand beside each other
     upper.vlines(x, table["lower"], table["upper"], color=GREY, alpha=0.5, linewidth=1.2, zorder=1)
     upper.plot(x, table["median"], "_", color=DARK, markersize=4, markeredgewidth=0.9, zorder=2)
     sizes = _sizes(fit, found.table.index)
@@ -131,7 +135,16 @@ def _residual_panel(fit: Fit, ax: Axes, along: _Along, found: Residuals, prob: f
         ax.scatter(x, found.table["residual"], s=9, c=colour(sizes), linewidths=0, zorder=2)
         handles += size_key(ax, sizes, colour)
     if handles:
-        legend_above(ax, handles, len(handles), title=title, handlelength=1.0, columnspacing=0.7, handletextpad=0.3)
+        legend_above(
+            ax,
+            handles,
+            len(handles),
+            by_rows=True,
+            title=title,
+            handlelength=1.0,
+            columnspacing=0.7,
+            handletextpad=0.3,
+        )
     finish(ax, along.label, f"residual ({found.unit})")
 
 
@@ -158,6 +171,9 @@ class _Along:
             ax.set_xticks(range(len(self.names)) if few else [], self.names if few else [], rotation=30, ha="right")
         elif self.logarithmic:
             log_scale(ax, "x", self.written)
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            ax.xaxis.set_major_formatter(FuncFormatter(self.written))
 
     @property
     def logarithmic(self) -> bool:
@@ -171,6 +187,11 @@ def _along(fit: Fit, column: str, rows: Any) -> _Along:
     runs = fit.runs
     used = runs.frame.index.isin(rows)
     label, written = column_label(column)
+    response, about = fit.law.responses[0], COLUMNS.get(runs.resolve(column))
+    if runs.resolve(column) == response.source:
+        label = loss_label(fit)
+    elif about is not None and about.unit in _OF_THE_LOSS:
+        label = f"{column} ({fit.info['loss_unit']})"
     if column == "flops" and not runs.has("flops") and (C := compute_of(runs)) is not None:
         return _Along(label, C[used], written)
     if column in runs.columns and not pd.api.types.is_numeric_dtype(runs.frame[column]):
@@ -229,7 +250,7 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
         ax.hlines(y, block["lower"], block["upper"], color=colour, linewidth=1.2, zorder=2)
         ax.plot(block["median"], y, "o", color=colour, markersize=3.2, zorder=3)
         ticks += [*y]
-        texts += [_level(v, written) for v in block["level"]]
+        texts += _named_levels(list(block["level"]), written)
         at = y[-1] + 1.6
     ax.set_yticks(ticks if named else [], texts if named else [])
     ax.set_ylim(at - 0.8, -0.8)
@@ -245,9 +266,19 @@ def plot_groups(fit: Fit, ax: Axes | None = None, *, prob: float | None = None) 
     return ax
 
 
-def _level(name: str, written: Any) -> str:
+def _named_levels(names: Sequence[str], written: Callable[..., str]) -> list[str]:
+    """Levels as they are written, with more digits where two would read alike."""
+    texts: list[str] = []
+    for options in ({}, {"digits": 4}, {"digits": 5}):
+        texts = [_level(name, written, **options) for name in names]
+        if len({*texts}) == len(texts) or written is not count_label:
+            break
+    return texts
+
+
+def _level(name: str, written: Callable[..., str], **options: Any) -> str:
     try:
-        return written(float(name))
+        return written(float(name), **options)
     except ValueError:
         return literal(name)
 
@@ -274,10 +305,12 @@ def plot_prior_posterior(
         _densities(ax, prior, after, prob)
         finish(ax, symbol_label(fit, name), None)
         ax.spines["left"].set_visible(False)
-    words = f"median and {interval_label(fit, prob)}"
+    adjusted = fit.interval_kind() == "adjusted"
+    # The prior's bars stand beside: what is adjusted is the posterior.
+    words = f"median and {percent(prob) if adjusted else interval_label(fit, prob)}"
     handles = [
         Patch(facecolor=ORANGE, edgecolor=ORANGE, alpha=0.5, label="prior"),
-        Patch(facecolor=BLUE, edgecolor=BLUE, alpha=0.5, label="posterior"),
+        Patch(facecolor=BLUE, edgecolor=BLUE, alpha=0.5, label="posterior, adjusted" if adjusted else "posterior"),
         Line2D([], [], color=GREY, linewidth=1.4, marker="o", markersize=3, label=words),
     ]
     figure = panels[0].figure

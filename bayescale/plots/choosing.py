@@ -84,7 +84,7 @@ def plot_compare(comparison: Comparison, ax: Axes | None = None) -> Axes:
 def plot_backtest(backtest: Backtest, axes: Any = None) -> np.ndarray:
     """Draw the error of every forecast against how far beyond its cut it reached, and the answer against the cut.
 
-    Left, forecast less observed with the predictive interval, cuts shaded from the first (dark) to the last, and the
+    Left, observed less forecast with the predictive interval, cuts shaded from the first (dark) to the last, and the
     least-squares forecasts as crosses; zero should lie in the intervals as often as they say. Right, the law's first
     derived quantity (else the best size at the budget) by cut, with the interval, and what all runs say.
 
@@ -109,7 +109,7 @@ def _draw_errors(made: Backtest, ax: Axes) -> None:
     crosses, missed = False, False
     for o, colour in zip(made.origins, _shades(len(made.origins)), strict=True):
         x = side_by_side(o.scale / o.cut, 0.009)  # runs of one budget
-        ends = np.stack([made.error(o, o.forecast[k]) for k in range(3)])
+        ends = -np.stack([made.error(o, o.forecast[k]) for k in (0, 2, 1)])  # as residuals: above is above the law
         outside = (ends[1] > 0) | (ends[2] < 0)
         ax.vlines(x, ends[1], ends[2], color=colour, linewidth=0.8, alpha=0.45, zorder=2)
         ax.plot(x[~outside], ends[0][~outside], "o", color=colour, markersize=2.6, zorder=4)
@@ -117,7 +117,7 @@ def _draw_errors(made: Backtest, ax: Axes) -> None:
         missed |= bool(outside.any())
         if o.baseline is not None:
             crosses = True
-            ax.plot(x, made.error(o, o.baseline), "x", color=VERMILLION, markersize=2.6, markeredgewidth=0.7, zorder=3)
+            ax.plot(x, -made.error(o, o.baseline), "x", color=VERMILLION, markersize=2.6, markeredgewidth=0.7, zorder=3)
     ax.axhline(0, color=DARK, linewidth=0.8, zorder=1)
     dark = _shades(len(made.origins))[0]
     handles = [
@@ -130,7 +130,7 @@ def _draw_errors(made: Backtest, ax: Axes) -> None:
         cross = dict(marker="x", markersize=2.8, markeredgewidth=0.7, linestyle="none")
         handles.append(Line2D([], [], color=VERMILLION, label="least squares", **cross))  # type: ignore[arg-type]
     legend_above(ax, handles, 3)
-    finish(ax, f"{made.scale} of the run / cut", f"forecast − observed ({'%' if made.positive else made.unit})")
+    finish(ax, f"{made.scale} of the run / cut", f"observed − forecast ({'%' if made.positive else made.unit})")
 
 
 def _draw_answers(made: Backtest, answered: list[Any], key: str, ax: Axes) -> None:

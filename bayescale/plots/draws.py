@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from bayescale.errors import NotFittedFor
+from bayescale.plots.style import column_label
 from bayescale.posterior import Fit
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 
@@ -14,6 +16,8 @@ from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
 DRAWS = 4000
 #: Where only a median is drawn.
 MEDIAN_DRAWS = 500
+#: What lies within 5 % of the runs' range counts as within it.
+LEEWAY = 1.05
 
 
 def thinned(fit: Fit, most: int = DRAWS) -> Fit:
@@ -43,3 +47,23 @@ def compute_by(cost: str, runs: Runs) -> np.ndarray:
     if C is None:
         raise NotFittedFor("the table tells neither compute nor N and D", code="BS-F002")
     return C
+
+
+def compute_label(cost: str, runs: Runs) -> str:
+    """What an axis of compute is called: how it is counted, where the table's own compute is another."""
+    own = all(runs.has(c) for c in ("params", "tokens", "flops"))
+    if cost.lower() == "6nd" and own and not within(runs.values("flops") / compute_by(cost, runs), np.ones(1)).all():
+        return "training compute 6ND (FLOP)"
+    return column_label("flops")[0]
+
+
+def within(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Which values lie in the range of those seen, to 5 %."""
+    return (values >= seen.min() / LEEWAY) & (values <= seen.max() * LEEWAY)
+
+
+def stretches(inside: np.ndarray) -> list[tuple[bool, slice]]:
+    """The parts of a curve that lie within the runs, and beyond, in turn; neighbours share the point between them."""
+    between = inside[:-1] & inside[1:]
+    edges = [0, *(np.flatnonzero(np.diff(between)) + 1).tolist(), len(between)]
+    return [(bool(between[a]), slice(a, b + 1)) for a, b in pairwise(edges) if b > a]

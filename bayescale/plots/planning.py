@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,19 @@ from matplotlib.transforms import ScaledTranslation
 
 from bayescale.allocation import NEAR_OPTIMAL
 from bayescale.plots.budgets import IsoFlop, frontier_bands, isoflop_curves, loss_surface
-from bayescale.plots.draws import compute_by
+from bayescale.plots.draws import compute_by, compute_label, stretches
 from bayescale.plots.style import (
     BLUE,
     DARK,
+    DASHED,
+    EDGED,
     GREY,
     HALO,
     VERMILLION,
     column_label,
     finish,
     interval_label,
+    lay_out,
     legend_above,
     log_scale,
     loss_label,
@@ -33,6 +38,7 @@ from bayescale.plots.style import (
     shades,
     text_sizes,
     warning_of,
+    written_width,
 )
 from bayescale.posterior import Fit
 
@@ -50,9 +56,10 @@ def plot_isoflop(
     """Draw the loss against model size along each compute budget, with the runs and each budget's optimum.
 
     Lines are the posterior median of the law's curve L(N, D) with its credible band, diamonds the optimum with the
-    interval of N_opt. Budgets are those of the column `budget`, or read off the compute column, or given in FLOP (runs
-    within 10 % of one belong to it); grey runs belong to none. A budget is spent as the table's own runs spent theirs
-    (`cost="table"`), or by C = 6ND where the table has no compute; `given` sets other inputs of the law.
+    interval of N_opt. Budgets are those of the column `budget`, which names the runs of each, or are read off the
+    compute or given in FLOP (runs within 10 % of one belong to it); grey runs belong to none. Budgets beyond the runs
+    are pale and dashed. A budget is spent as the table's own runs spent theirs (`cost="table"`), or by C = 6ND where
+    the table has no compute; `given` sets other inputs of the law.
 
     Raises `NotFittedFor` for a law without an optimum, a table without budgets, or a fit that may not be headlined.
 
@@ -65,11 +72,14 @@ def plot_isoflop(
     log_scale(ax, "x", column_label("params")[1])
     colour, _ = shades(found.optimum["budget"].to_numpy())
     for budget, curve in found.curves.groupby("budget"):
-        shade = colour(budget)
-        ax.fill_between(curve["params"], curve["lower"], curve["upper"], color=shade, alpha=0.22, linewidth=0)
-        ax.plot(curve["params"], curve["median"], color=shade, linewidth=1.2)
+        shade, beyond = colour(budget), budget in found.beyond
+        strength, line = (0.5, DASHED) if beyond else (1.0, "-")
+        ax.fill_between(
+            curve["params"], curve["lower"], curve["upper"], color=shade, alpha=0.22 * strength, linewidth=0
+        )
+        ax.plot(curve["params"], curve["median"], color=shade, linewidth=1.2, linestyle=line)
         mine = found.runs[found.runs["budget"] == budget]
-        ax.plot(mine["params"], mine["observed"], "o", color=shade, markersize=3, markeredgewidth=0)
+        ax.plot(mine["params"], mine["observed"], "o", color=shade, markersize=3.2, **EDGED, zorder=4)
     rest = found.runs[found.runs["budget"].isna()]
     if len(rest):
         ax.plot(rest["params"], rest["observed"], "o", color=GREY, alpha=0.5, markersize=2, markeredgewidth=0, zorder=1)
@@ -81,40 +91,49 @@ def plot_isoflop(
         xerr=np.abs(sides),
         fmt="D",
         color=DARK,
-        markersize=4,
-        markerfacecolor="white",
-        elinewidth=1,
+        markersize=5,
+        markerfacecolor="none",
+        markeredgewidth=0.9,
+        elinewidth=0.9,
         capsize=2,
-        zorder=4,
+        zorder=5,
     )
-    _name_budgets(ax, found, colour)
     handles = [
         Line2D([], [], color=GREY, marker="o", markersize=3, linestyle="none", label="runs, by budget in FLOP"),
         Line2D([], [], color=GREY, linewidth=1.2, label="law's curve, median"),
         Patch(color=GREY, alpha=0.3, linewidth=0, label=interval_label(fit, prob, draws)),
-        Line2D(
-            [], [], color=DARK, marker="D", markersize=4, markerfacecolor="white", label=f"optimum, {percent(prob)}"
-        ),
+        Line2D([], [], color=DARK, marker="D", markersize=5, markerfacecolor="none", label=f"optimum, {percent(prob)}"),
     ]
-    legend_above(ax, handles, 2, title=_about(fit))
-    return finish(ax, column_label("params")[0], loss_label(fit))
+    if len(rest):
+        handles.append(
+            Line2D([], [], color=GREY, alpha=0.5, marker="o", markersize=2, linestyle="none", label="runs of no budget")
+        )
+    if found.beyond:
+        handles.append(Line2D([], [], color=GREY, linewidth=1.2, linestyle=DASHED, label="beyond the runs"))
+    legend_above(ax, [*handles, *_average(fit)], 2, title=warning_of(fit))
+    finish(ax, column_label("params")[0], loss_label(fit))
+    _name_budgets(ax, found, colour)
+    return ax
 
 
-def _about(fit: Fit) -> str | None:
-    """What stands at the head of a legend: checks that failed, and which level an answer is for where levels differ."""
-    average = [f"the average {column}" for column in fit.levels]
-    told = [*filter(None, [warning_of(fit)]), *average]
-    return "; ".join(told) or None
+def _average(fit: Fit) -> list[Line2D]:
+    """The legend's remark on which level an answer is for where levels differ."""
+    return [Line2D([], [], linestyle="none", label=f"the average {column}") for column in fit.levels]
 
 
 def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> None:
     """Write each budget at the right end of its curve, or in the margin where runs or curves are in the way."""
     size = text_sizes(ax)[1]
-    points = 72 / ax.figure.dpi
-    wide, high = 4.6 * size, 1.2 * size  # a name is about six letters wide
+    points, high = 72 / ax.figure.dpi, 1.2 * size
+    lay_out(ax.figure)
+    # The panel gives way to names that stand over its right edge.
+    widest = max(written_width(_budget_name(b), size) for b in found.optimum["budget"]) + _APART
+    left, across = points * ax.bbox.x0, points * ax.bbox.width
+    narrower = 1 - widest / across
 
     def place(x: Any, y: Any) -> np.ndarray:
-        return points * ax.transData.transform(np.column_stack([x, y]))
+        at = points * ax.transData.transform(np.column_stack([x, y]))
+        return np.column_stack([left + narrower * (at[:, 0] - left), at[:, 1]])
 
     taken = np.concatenate(
         [
@@ -123,32 +142,100 @@ def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> Non
             place(found.optimum["params_median"], found.optimum["loss_median"]),
         ]
     )
+    # Names lie over leads.
+    names = [
+        _Name(row["params"], row["median"], *place([row["params"]], [row["median"]])[0], budget, size)
+        for budget, row in found.curves.groupby("budget").last().sort_values("median").iterrows()
+    ]
+    for name in names:
+        right, up = (taken - [name.x + _APART, name.y]).T
+        name.free = not ((right > 1) & (right < name.wide) & (np.abs(up) < high / 2)).any()
+    margin = left + narrower * across
+    while _stacked(names, margin, high) and (
+        struck := [n for n in names if n.free and _struck(n, names, margin, high)]
+    ):
+        for name in struck:
+            name.free = False
     # A name in the margin is led to its curve.
     lead = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
-    placed: list[tuple[bool, float, float]] = []
-    for budget, row in found.curves.groupby("budget").last().sort_values("median").iterrows():
-        x, y = place([row["params"]], [row["median"]])[0]
-        right, up = (taken - [x + 3, y]).T
-        free = not ((right > 1) & (right < wide) & (np.abs(up) < high / 2)).any()
-        near = (b + high for f, a, b in placed if f == free and abs(b - y) < high and (not free or abs(a - x) < wide))
-        at = max(near, default=y)
-        placed.append((free, x, at))
-        aside = ax.get_yaxis_transform()
-        shift = ScaledTranslation(3 / 72, (at - y) / 72, ax.figure.dpi_scale_trans)
+    for name in names:
+        shift = ScaledTranslation(_APART / 72, (name.at - name.y) / 72, ax.figure.dpi_scale_trans)
         ax.annotate(
-            power_label(float(f"{budget:.1e}")),
-            (row["params"], row["median"]),
-            (row["params"] if free else 1.0, row["median"]),
+            name.text,
+            (name.params, name.loss),
+            (name.params if name.free else 1.0, name.loss),
             "data",
-            (ax.transData if free else aside) + shift,
-            arrowprops=None if free else {**lead, "color": colour(budget)},
-            color=colour(budget),
+            (ax.transData if name.free else ax.get_yaxis_transform()) + shift,
+            arrowprops=None if name.free else {**lead, "color": colour(name.budget)},
+            color=colour(name.budget),
             fontsize=size,
             va="center",
             path_effects=HALO,
             annotation_clip=False,
-            zorder=5 if free else 4,  # names lie over leads
+            zorder=7 if name.free else 6,
         )
+
+
+#: Points between the end of a curve and its name.
+_APART = 3.0
+
+
+def _budget_name(budget: float) -> str:
+    return power_label(float(f"{budget:.1e}"))
+
+
+@dataclass
+class _Name:
+    """The name of a budget: the end of its curve in data and in points, and where it is written, at that end if free
+    to be, else in the margin."""
+
+    params: float
+    loss: float
+    x: float
+    y: float
+    budget: float
+    size: float
+    free: bool = True
+    at: float = 0.0
+
+    def span(self, margin: float) -> tuple[float, float]:
+        """From where to where it is written."""
+        start = self.x if self.free else max(margin, self.x)
+        return start + _APART, start + _APART + self.wide
+
+    @cached_property
+    def text(self) -> str:
+        """The budget as it is written."""
+        return _budget_name(self.budget)
+
+    @cached_property
+    def wide(self) -> float:
+        """How many points it takes."""
+        return written_width(self.text, self.size)
+
+
+def _stacked(names: Sequence[_Name], margin: float, high: float) -> bool:
+    """Set the heights of names, from the lowest up, so that none lies on another; always true."""
+    for k, name in enumerate(names):
+        left, right = name.span(margin)
+        beside = sorted(n.at for n in names[:k] if n.span(margin)[0] < right and left < n.span(margin)[1])
+        name.at = name.y
+        for at in beside:
+            name.at = at + high if abs(at - name.at) < high else name.at
+    return True
+
+
+def _struck(name: _Name, names: Sequence[_Name], margin: float, high: float) -> bool:
+    """Whether the lead of a name in the margin goes through a name at the end of its curve."""
+    for other in names:
+        start, end = name.span(margin)
+        left, right = max(start, other.x), min(end, margin)
+        if other.free or left >= right:
+            continue
+        passed = np.interp([left, right], [other.x, margin], [other.y, other.at])
+        if passed.min() < name.at + high / 2 and passed.max() > name.at - high / 2:
+            return True
+    return False
 
 
 def plot_frontier(
@@ -165,8 +252,9 @@ def plot_frontier(
     """Draw the compute-optimal model size against training compute, with credible bands.
 
     It runs from the smallest run's compute to the largest budget asked for; `quantity` is params, tokens,
-    tokens_per_param or loss. The line is the posterior median, the bands 50 % and `prob`; beyond the largest run
-    (vertical line) they are pale and the line dashed: there the answer is mostly the law's form. Dotted lines bound the
+    tokens_per_param or loss. The line is the posterior median, the bands 50 % and `prob`; beyond the runs they are pale
+    and the line dashed: where the compute is more than the largest run's (vertical line), or the size or the data of
+    the median optimum is more than 5 % outside those tried, the answer is mostly the law's form. Dotted lines bound the
     choices whose loss is within 0.1 % of the best. Circles mark the budgets asked for (`flops`, by default those of the
     fit). `cost` and `given` are as in `allocate`.
 
@@ -196,17 +284,21 @@ def plot_frontier(
             zorder=1,
         )
         handles.append(Line2D([], [], color=GREY, marker="o", markersize=2.5, linestyle="none", label="runs"))
-    edge = found.largest * (1 + 1e-9), found.largest * (1 - 1e-9)
-    seen, beyond = bands[bands["flops"] <= edge[0]], bands[bands["flops"] >= edge[1]]
-    for part, strength, line in ((seen, 1.0, "-"), (beyond, 0.5, (0, (4, 2)))):
-        if len(part) < 2:
-            continue
+    parts = stretches(bands["within"].to_numpy())
+    for inside, rows in parts:
+        part, strength = bands.iloc[rows], 1.0 if inside else 0.5
         for lower, upper, alpha in (("lower", "upper", 0.28), ("lower50", "upper50", 0.4)):
             ax.fill_between(
                 part["flops"], part[lower], part[upper], color=BLUE, alpha=strength * alpha, linewidth=0, zorder=2
             )
         ax.plot(
-            part["flops"], part["median"], color=BLUE, linewidth=1.4, linestyle=line, solid_capstyle="butt", zorder=3
+            part["flops"],
+            part["median"],
+            color=BLUE,
+            linewidth=1.4,
+            linestyle="-" if inside else DASHED,
+            solid_capstyle="butt",
+            zorder=3,
         )
     ax.plot(asked["flops"], asked["median"], "o", color=BLUE, markersize=4, markerfacecolor="white", zorder=4)
     ax.axvline(found.largest, color=DARK, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
@@ -221,8 +313,10 @@ def plot_frontier(
         words = f"loss within {percent(NEAR_OPTIMAL)} of best"
         handles.append(Line2D([], [], color=VERMILLION, linewidth=0.8, linestyle=(0, (1, 1)), label=words))
     handles.append(Line2D([], [], color=DARK, linewidth=0.8, linestyle=(0, (1, 1.5)), label="largest run"))
-    legend_above(ax, handles, 2, title=_about(fit))
-    return finish(ax, column_label("flops")[0], f"optimal {label}")
+    if not all(inside for inside, _ in parts):
+        handles.append(Line2D([], [], color=BLUE, linewidth=1.4, linestyle=DASHED, label="beyond the runs"))
+    legend_above(ax, [*handles, *_average(fit)], 2, title=warning_of(fit))
+    return finish(ax, compute_label(cost, runs), f"optimal {label}")
 
 
 def plot_loss_contour(
@@ -236,8 +330,9 @@ def plot_loss_contour(
 ) -> Axes:
     """Draw contours of the posterior median loss over model size and training tokens, with the runs and the frontier.
 
-    The frontier is (N_opt, D_opt) as compute grows; its band holds the interval of N_opt at each budget, spent by
-    `cost`. Contours are labelled in the unit of the loss; `given` sets other inputs of the law.
+    The frontier is (N_opt, D_opt) as compute grows, where it is in view, that is near the runs; its band holds the
+    interval of N_opt at each budget, spent by `cost`. Contours are labelled in the unit of the loss; `given` sets other
+    inputs of the law.
 
     Raises `NotFittedFor` for a law without an optimum, a table without N or D, or a fit that may not be headlined.
 
@@ -253,12 +348,13 @@ def plot_loss_contour(
     lines = ax.contour(
         found.params, found.tokens, found.loss, levels=10, cmap="cividis", linewidths=0.9, negative_linestyles="solid"
     )
-    labels = ax.clabel(lines, fontsize=0.9 * small, fmt=lambda x: f"{x:.3g}", inline_spacing=2)
-    inside = ax.get_window_extent().padded(-0.5 * small * ax.figure.dpi / 72)
+    # Lines are not cut for their labels: one across the frame is left out, and must not leave a gap.
+    labels = ax.clabel(lines, fontsize=0.9 * small, fmt=lambda x: f"{x:.3g}", inline=False, zorder=4)
+    frame = ax.get_window_extent()
     for text in labels:
-        text.set_path_effects([*HALO])
-        # One across the frame would be cut.
-        text.set_visible(inside.contains(*ax.transData.transform(text.get_position())))
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.3})
+        box = text.get_window_extent()
+        text.set_visible(frame.contains(*box.min) and frame.contains(*box.max))
     path = found.frontier
     ax.fill(
         np.concatenate([path["params_lower"], path["params_upper"][::-1]]),
@@ -269,14 +365,18 @@ def plot_loss_contour(
         zorder=1.5,
     )
     ax.plot(path["params_median"], path["tokens_at_median"], color=VERMILLION, linewidth=1.4, zorder=3)
-    ax.plot(fit.runs.values("params"), fit.runs.values("tokens"), "o", color=DARK, markersize=2.2, markeredgewidth=0)
+    ax.plot(fit.runs.values("params"), fit.runs.values("tokens"), "o", color=DARK, markersize=2.8, **EDGED, zorder=5)
     ax.set_xlim(found.params[0], found.params[-1])
     ax.set_ylim(found.tokens[0], found.tokens[-1])
     handles = [
         Line2D([], [], color=DARK, marker="o", markersize=2.5, linestyle="none", label="runs"),
         Line2D([], [], color=lines.cmap(0.4), linewidth=0.9, label=f"median {loss_label(fit)}"),
-        Line2D([], [], color=VERMILLION, linewidth=1.4, label="frontier"),
-        Patch(color=VERMILLION, alpha=0.2, linewidth=0, label=interval_label(fit, prob, draws)),
     ]
-    legend_above(ax, handles, 2, title=_about(fit))
+    if found.in_view("median", "median"):
+        handles.append(Line2D([], [], color=VERMILLION, linewidth=1.4, label="frontier"))
+    if found.in_view("lower", "upper"):
+        words = interval_label(fit, prob, draws)
+        words = words if found.in_view("median", "median") else f"frontier, {words}"
+        handles.append(Patch(color=VERMILLION, alpha=0.2, linewidth=0, label=words))
+    legend_above(ax, [*handles, *_average(fit)], 2, title=warning_of(fit))
     return finish(ax, column_label("params")[0], column_label("tokens")[0])

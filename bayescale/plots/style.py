@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 from bayescale.errors import NotFittedFor
 from bayescale.posterior import Fit
@@ -22,12 +23,18 @@ from bayescale.tables.symbols import named
 # Okabe and Ito's palette, and two greys.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 GREY, DARK = "#8c8c8c", "#262626"
+#: Lines beyond the runs.
+DASHED = (0, (4, 2))
+#: Runs drawn over lines.
+EDGED: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 #: Behind text that lines pass through.
 HALO = (patheffects.withStroke(linewidth=2, foreground="white"),)
 
 #: Inches: one column of a journal's page.
 COLUMN = (3.4, 2.7)
 _NARROW = 4.2
+#: Values on a logarithmic axis that coincide, and over how much of it those of one place are spread.
+_COINCIDE, _WIDEST = 1e-3, 0.02
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = COLUMN) -> Axes:
@@ -45,6 +52,18 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def lay_out(figure: Any) -> None:
+    """Give a figure's panels the places that they have when it is drawn, as far as is known yet."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
+def written_width(text: str, size: float) -> float:
+    """How many points a text takes that is written in a size."""
+    return float(TextPath((0, 0), text, size=size).get_extents().x1)
 
 
 def save_figure(figure: Any, stem: Any, dpi: int) -> None:
@@ -120,10 +139,20 @@ def legend(ax: Axes, handles: Sequence[Any], **options: Any) -> None:
     made.get_title().set_color(VERMILLION)
 
 
-def legend_above(ax: Axes, handles: Sequence[Any], columns: int, **options: Any) -> None:
-    """A legend over the panel, where it hides nothing."""
+def legend_above(ax: Axes, handles: Sequence[Any], columns: int, *, by_rows: bool = False, **options: Any) -> None:
+    """A legend over the panel, where it hides nothing, in at most so many columns as fit; filled row by row or down."""
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.1}
-    legend(ax, handles, ncols=columns, **{**place, **options})
+    spec = ax.get_subplotspec()
+    # The last panel's legend may go on to the edge of the page, that of another to the next panel.
+    room = 0.95 * (ax.figure.bbox.width - ax.bbox.x0) if spec is None or spec.is_last_col() else 1.15 * ax.bbox.width
+    for count in range(columns, 0, -1):
+        if by_rows and -(-len(handles) // count) == -(-len(handles) // (count - 1 or 1)):
+            continue  # as many rows as with a column less
+        ordered = [h for k in range(count) for h in handles[k::count]] if by_rows else handles
+        legend(ax, ordered, ncols=count, **{**place, **options})
+        made = ax.get_legend()
+        if made is not None and made.get_window_extent().width <= room:
+            break
 
 
 def legend_over(figure: Any, handles: Sequence[Any], columns: int, size: float, title: str | None) -> None:
@@ -155,12 +184,12 @@ def literal(text: str) -> str:
     return "".join(c if font.get_char_index(ord(c)) else "?" for c in shown).replace("$", r"\$")
 
 
-def count_label(x: float, _: Any = None) -> str:
+def count_label(x: float, _: Any = None, digits: int = 3) -> str:
     """A count as people say it: 300k, 3M, 70B, 1.4T."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(x) >= 0.9995 * size:
-            return f"{x / size:.3g}{letter}" if x < 1e15 else power_label(x)
-    return f"{x:.3g}"
+            return f"{x / size:.{digits}g}{letter}" if x < 1e15 else power_label(x)
+    return f"{x:.{digits}g}"
 
 
 def power_label(x: float, _: Any = None) -> str:
@@ -184,11 +213,15 @@ def percent(probability: float) -> str:
 
 
 class SparseLog(ticker.Locator):
-    """Ticks of a logarithmic axis: as many of 1, 2, 5 or 1, 3 or 1 a decade as the axis has room to label."""
+    """Ticks of a logarithmic axis: as many of 1, 2, 5 or 1, 3 or 1 a decade as the axis has room to label.
+
+    Where these would be fewer than three, there are finer ones between them.
+    """
 
     #: Inches that a label takes, along x and along y; one with a factor before its power is wider.
     _ROOM, _WIDE = (0.45, 0.3), 0.62
     _STEPS = ((1, 2, 5), (1, 3), (1,))
+    _FINER = ((1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
 
     def __init__(self, ax: Axes, which: str, wide: bool = False):
         self.ax, self.which, self.wide = ax, which, wide
@@ -202,17 +235,32 @@ class SparseLog(ticker.Locator):
         vmin, vmax = sorted((vmin, vmax))
         if not 0 < vmin < vmax:
             return []
-        if vmax < 3 * vmin:
-            return ticker.MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
-        powers = np.arange(np.floor(np.log10(vmin)), np.floor(np.log10(vmax)) + 1)
+        few = min(3, int(self._most(self.wide)))
         ticks = np.empty(0)
+        if vmax < 3 * vmin:
+            for most in range(4, 9):
+                ticks = ticker.MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
+                if ((ticks >= vmin) & (ticks <= vmax)).sum() >= few:
+                    break
+            return ticks
+        powers = np.arange(np.floor(np.log10(vmin)), np.floor(np.log10(vmax)) + 1)
+
+        def inside(powers: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
+            ticks = (10.0 ** powers[:, None] * np.asarray(steps)).ravel()
+            return ticks[(ticks >= 0.999 * vmin) & (ticks <= 1.001 * vmax)]
+
         for every in range(1, len(powers) + 1):
             for steps in self._STEPS if every == 1 else ((1,),):
-                ticks = (10.0 ** powers[powers % every == 0, None] * np.asarray(steps)).ravel()
-                ticks = ticks[(ticks >= 0.999 * vmin) & (ticks <= 1.001 * vmax)]
+                ticks = inside(powers[powers % every == 0], steps)
                 if len(ticks) <= self._most(self.wide and len(steps) > 1):
-                    return ticks
-        return ticks
+                    break
+            else:
+                continue
+            break
+        finer = [inside(powers, steps) for steps in self._FINER] if len(ticks) < few else []
+        fitting = [found for found in finer if few <= len(found) <= self._most(self.wide)]
+        # One tick tells no scale: rather two close ones.
+        return next(iter(fitting), ticks if len(ticks) > 1 else next((f for f in finer if len(f) > 1), ticks))
 
     def _most(self, wide: bool) -> float:
         inches = (self.ax.bbox.width if self.which == "x" else self.ax.bbox.height) / self.ax.figure.dpi
@@ -264,23 +312,22 @@ def symbol_label(fit: Fit, name: str) -> str:
 
 
 def side_by_side(x: np.ndarray, step: float = 0.012) -> np.ndarray:
-    """Positive values on a logarithmic axis, those that coincide moved apart by a small share of the axis."""
+    """Positive values on a logarithmic axis, those that coincide moved apart by a small share of the axis.
+
+    Only values within 0.1 % of each other are moved, and all of them over no more than 2 % of the axis.
+    """
     x = np.asarray(x, float)
     order = np.argsort(x, kind="stable")
     logs = np.log(x[order])
-    wide = max(float(np.ptp(logs)), 1.0) * step
-    first = 0
-    moved = logs.copy()
+    reach = float(np.ptp(logs)) if np.ptp(logs) > _COINCIDE else 1.0
+    aside, first = np.zeros(len(x)), 0
     for k in range(1, len(x) + 1):
-        if k == len(x) or logs[k] - logs[k - 1] > wide / 2:
+        if k == len(x) or logs[k] - logs[first] > _COINCIDE:
             size = k - first
-            # No cluster grows wider than a tenth of the axis.
-            part = min(wide, 8 * wide / max(size, 1))
-            moved[first:k] = logs[first:k].mean() + part * (np.arange(size) - (size - 1) / 2)
+            part = reach * min(step, _WIDEST / max(size - 1, 1))
+            aside[order[first:k]] = part * (np.arange(size) - (size - 1) / 2)
             first = k
-    apart = np.empty_like(moved)
-    apart[order] = moved
-    return np.exp(apart)
+    return x * np.exp(aside)
 
 
 def interval_label(fit: Fit, prob: float, draws: str = "headline") -> str:

@@ -24,6 +24,7 @@ from bayescale.plots.style import (
     log_scale,
     loss_label,
     new_axes,
+    number_label,
     percent,
     power_label,
     side_by_side,
@@ -32,12 +33,17 @@ from bayescale.plots.style import (
 )
 from bayescale.posterior import Fit
 
+#: From this factor between the ends of all bars on, a quantity is drawn on a logarithmic axis.
+_WIDE = 5.0
+
 
 def plot_windows(fit: Fit, quantity: str = "a", ax: Axes | None = None, *, prob: float | None = None) -> Axes:
     """Draw a quantity from the runs up to a compute, and from a compute on, against that compute.
 
-    Bars hold the probability `prob` by the mode and the curvature of each window's posterior, given noise and spreads
-    of groups; the band is the headline's interval from all runs. Where one law holds, both series stay inside it.
+    Bars hold the probability `prob` by the mode and the curvature of each window's posterior (of the logarithm of what
+    is positive), given noise and spreads of groups; the band is the headline's interval from all runs. Where one law
+    holds, both series agree with it within their bars. The series stand a little apart, as bars at one compute would
+    lie on each other.
 
     Raises `NotFittedFor` where `stability` does.
 
@@ -49,18 +55,25 @@ def plot_windows(fit: Fit, quantity: str = "a", ax: Axes | None = None, *, prob:
     ax = new_axes(ax)
     log_scale(ax, "x", power_label)
     reach = float(norm.ppf((1 + prob) / 2))
+    value, sd = table["value"].to_numpy(), table["sd"].to_numpy()
+    positive = bool((fit.draws("posterior")[quantity] > 0).all()) and bool((value > 0).all())
+    # The sd of what is positive is that of its logarithm: its bars never reach zero.
+    ends = [value * np.exp(s * reach * sd / value) if positive else value + s * reach * sd for s in (-1, 1)]
+    table = table.assign(below=value - ends[0], above=ends[1] - value)
+    if positive and ends[1].max() > _WIDE * ends[0].min():
+        log_scale(ax, "y", number_label if ends[0].min() > 1e-3 and ends[1].max() < 1e4 else power_label)
     handles = []
     if fit.headline_source != "none":
         q = fit.quantities(prob)[quantity]
         ax.axhspan(q.lower, q.upper, color=GREY, alpha=0.25, linewidth=0, zorder=0)
         ax.axhline(q.median, color=DARK, linewidth=0.8, zorder=1)
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label=f"all runs, {interval_label(fit, prob)}"))
-    for window, colour, marker in (("up to", BLUE, "o"), ("from", VERMILLION, "s")):
+    for window, colour, marker, aside in (("up to", BLUE, "o", 0.985), ("from", VERMILLION, "s", 1.015)):
         part = table[table["window"] == window]
         ax.errorbar(
-            part["flops"],
+            aside * part["flops"],
             part["value"],
-            yerr=reach * part["sd"],
+            yerr=part[["below", "above"]].to_numpy().T,
             color=colour,
             marker=marker,
             markersize=3.5,

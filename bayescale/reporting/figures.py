@@ -24,11 +24,13 @@ from bayescale.plots import (
     plot_residuals,
     plot_windows,
 )
+from bayescale.plots.budgets import NEAR_BUDGET
 from bayescale.plots.comparisons import scalars
 from bayescale.plots.pairs import default_pairs
 from bayescale.plots.style import legend_over, literal, new_figure, save_figure, text_sizes, warning_of
 from bayescale.posterior import Fit
-from bayescale.runs import compute_of
+from bayescale.reporting.numbers import unstable_quantity
+from bayescale.runs import Runs, compute_of
 
 #: Inches of one and of two columns, and the resolution of their pictures.
 WIDTHS: Mapping[str, tuple[float, int]] = {"one": (3.3, 240), "two": (6.9, 160)}
@@ -38,14 +40,20 @@ WIDTHS: Mapping[str, tuple[float, int]] = {"one": (3.3, 240), "two": (6.9, 160)}
 class Drawn:
     """A figure of the kit: its name and caption; files are `figures/NAME_one.pdf` and so on.
 
-    `by_level` is the caption where parameters differ by level, `compares` says that the figure is of recipes, and not
-    missed where the law is one for all runs.
+    `by_level` is the caption where parameters differ by level, `adjusted` where the draws were widened; `compares` says
+    that the figure is of recipes, and not missed where the law is one for all runs.
     """
 
     name: str
     caption: str
     by_level: str | None = None
     compares: bool = False
+    adjusted: str | None = None
+
+    def captioned(self, fit: Fit) -> Drawn:
+        """The figure with the caption that holds for a fit."""
+        widened = self.adjusted if fit.interval_kind() == "adjusted" else None
+        return replace(self, caption=(self.by_level if fit.levels else None) or widened or self.caption)
 
 
 Draw = Callable[[Fit, Mapping[str, Any], float], Any]
@@ -64,8 +72,10 @@ def _single(plot: Callable[..., Any], ratio: float = 0.82) -> Draw:
 _MOST_PANELS = 4
 
 
-def _panels(fit: Fit, width: float, plots: Mapping[str, Callable[[Any], Any]], ratio: float = 0.62) -> Any:
-    """One named panel a plot, under one key: below each other in one column, side by side in two."""
+def _panels(
+    fit: Fit, width: float, plots: Mapping[str, Callable[[Any], Any]], ratio: float = 0.62, titled: bool = True
+) -> Any:
+    """One panel a plot, under its name, under one key: below each other in one column, side by side in two."""
     if not 0 < len(plots) <= _MOST_PANELS:
         raise NotFittedFor(f"{len(plots)} panels do not fit a page: draw fit.at(...) one at a time")
     across = 1 if width < 4 else 2
@@ -73,17 +83,19 @@ def _panels(fit: Fit, width: float, plots: Mapping[str, Callable[[Any], Any]], r
     figure, axes = new_figure(width, (ratio * width / across + 0.2) * rows + 0.55, rows=rows, columns=across)
     for ax in axes.ravel()[len(plots) :]:
         ax.set_axis_off()
-    for k, (ax, (name, plot)) in enumerate(zip(axes.ravel(), plots.items(), strict=False)):
+    keys: dict[str, Any] = {}
+    for ax, (name, plot) in zip(axes.ravel(), plots.items(), strict=False):
         plot(ax)
         label, small = text_sizes(ax)
-        key = ax.get_legend()
-        if key is not None and k == 0:
+        if (key := ax.get_legend()) is not None:
             for handle, told in zip(key.legend_handles, key.get_texts(), strict=True):
                 handle.set_label(told.get_text())
-            legend_over(figure, key.legend_handles, 2 if width < 4 else 4, small, warning_of(fit))
-        if key is not None:
+                keys.setdefault(told.get_text(), handle)
             key.remove()
-        ax.set_title(literal(name), loc="left", fontsize=label, fontweight="bold")
+        if titled:
+            ax.set_title(literal(name), loc="left", fontsize=label, fontweight="bold")
+    if keys:
+        legend_over(figure, [*keys.values()], 2 if width < 4 else 4, small, warning_of(fit))
     return figure
 
 
@@ -138,8 +150,10 @@ def _runs_against_law(fit: Fit, document: Mapping[str, Any], width: float) -> An
 def _residuals(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
     columns = [c for c in ("params", "tokens") if fit.runs.has(c)]
     columns += ["flops"] if compute_of(fit.runs) is not None else []
+    columns += [*fit.levels]
     # A budget is a compute: any other group says more beside it.
-    columns += sorted((g for g in fit.group if g not in columns), key=lambda g: g == "budget")[:1]
+    others = (g for g in fit.group if g not in columns and not (g == "budget" and _spent(fit.runs)))
+    columns += sorted(others, key=lambda g: g == "budget")[:1]
     if not columns:
         raise NotFittedFor("the table has no size, data, compute or group to draw residuals against")
     across = 1 if width < 4 else 2
@@ -154,6 +168,12 @@ def _residuals(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
         if ax.get_legend() is not None:
             ax.get_legend().remove()
     return figure
+
+
+def _spent(runs: Runs) -> bool:
+    """Whether every run's budget is its compute, to 10 %."""
+    C = compute_of(runs)
+    return C is not None and bool((np.abs(np.log(runs.values("budget") / C)) < np.log(NEAR_BUDGET)).all())
 
 
 def _pairs(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
@@ -193,53 +213,74 @@ def _held_out(fit: Fit, document: Mapping[str, Any], ax: Any) -> None:
     plot_held_out(fit, found, ax)
 
 
-def _windows(fit: Fit, document: Mapping[str, Any], ax: Any) -> None:
+def _windows(fit: Fit, document: Mapping[str, Any], width: float) -> Any:
+    """The answer by window and, where a check found another quantity that differs, that one too."""
     if not document["report"]["stability"]:
         raise NotFittedFor(document["report"]["left_out"].get("stability", "no windows of compute"))
-    plot_windows(fit, document["report"]["stability"][0]["quantity"], ax)
+    recorded = list(dict.fromkeys(r["quantity"] for r in document["report"]["stability"]))
+    named = unstable_quantity(fit)
+    shown = recorded if len(recorded) <= 2 else [recorded[0], *([named] if named in recorded[1:] else [])]
+    if len(shown) == 1:
+        return _single(lambda fit, document, ax: plot_windows(fit, shown[0], ax))(fit, document, width)
+    return _panels(fit, width, {q: lambda ax, q=q: plot_windows(fit, q, ax) for q in shown}, titled=False)
 
 
 FIGURES: tuple[tuple[Drawn, Draw], ...] = (
     (
-        Drawn("isoflop", "Loss against model size at every compute budget: runs, the law's curve with its interval, "
-              "and each budget's optimum."),
+        Drawn("isoflop", "Loss against model size at every compute budget, spent as the runs did: runs, the law's "
+              "curve with its interval, and each budget's optimum."),
         _levels(plot_isoflop),
     ),
     (
-        Drawn("frontier", "Compute-optimal model size against compute. Beyond the largest run bands are pale and the "
-              "line dashed; between the dotted lines the loss is within 0.1 % of the best.",
-              "Compute-optimal model size of every recipe against compute; dashed beyond its own largest run."),
+        Drawn("frontier", "Compute-optimal model size against compute. Where the compute, or the size or the data of "
+              "the optimum, is beyond the runs, bands are pale and the line dashed; between the dotted lines the loss "
+              "is within 0.1 % of the best.",
+              "Compute-optimal model size of every recipe against compute; dashed where the compute, or the size or "
+              "the data of the optimum, is beyond its own runs."),
         _frontier("params"),
     ),
     (
-        Drawn("tokens_per_param", "Compute-optimal tokens per parameter against compute.",
-              "Compute-optimal tokens per parameter of every recipe against compute; dashed beyond its own runs."),
+        Drawn("tokens_per_param", "Compute-optimal tokens per parameter against compute. Where the compute, or the "
+              "size or the data of the optimum, is beyond the runs, bands are pale and the line dashed.",
+              "Compute-optimal tokens per parameter of every recipe against compute; dashed where the compute, or the "
+              "size or the data of the optimum, is beyond its own runs."),
         _frontier("tokens_per_param"),
     ),
     (
-        Drawn("contours", "Contours of the posterior median loss over model size and data, with the runs and the "
-              "compute-optimal frontier."),
+        Drawn("contours", "Contours of the posterior median loss over model size and data, with the runs and, where "
+              "it passes them, the compute-optimal frontier."),
         _levels(plot_loss_contour, 0.9),
     ),
     (
-        Drawn("recipes", "The compute-optimal loss of every recipe against compute, with its runs. Recipes that were "
+        Drawn("recipes", "The compute-optimal loss of every recipe against compute, with its runs; dashed where the "
+              "compute, or the size or the data of the optimum, is beyond them. Recipes that were "
               "fitted together err together: the multiplier tells which is better, not whether bands overlap.",
               compares=True),
         _single(_recipes),
     ),
     (
-        Drawn("multiplier", "How many times the compute the second recipe needs to do as well as the first. Grey: no "
-              "runs of both.", compares=True),
+        Drawn("multiplier", "How many times the compute the second recipe needs to do as well as the first. Grey, and "
+              "the line dashed: no runs of both.", compares=True),
         _multipliers,
     ),
     (Drawn("fit", "Every run against the law, and what the law leaves over."), _runs_against_law),
     (Drawn("residuals", "Residuals by model size, data, compute and group."), _residuals),
     (Drawn("groups", "Estimated effects of the groups of runs."), _groups),
-    (Drawn("pairs", "The joint posterior of the sampled parameters, two at a time."), _pairs),
-    (Drawn("prior_posterior", "Prior and posterior of every parameter."), _prior_posterior),
     (
-        Drawn("stability", "The answer from the runs up to a compute, and from a compute on."),
-        _single(_windows),
+        Drawn("pairs", "The joint posterior of the sampled parameters, two at a time, by regions of highest density.",
+              adjusted="The joint posterior, adjusted, of the sampled parameters, two at a time, by regions of highest "
+              "density."),
+        _pairs,
+    ),
+    (
+        Drawn("prior_posterior", "Prior and posterior of every parameter.",
+              adjusted="Prior, and posterior as adjusted, of every parameter."),
+        _prior_posterior,
+    ),
+    (
+        Drawn("stability", "The answer, and what a check found to differ with compute, from the runs up to a compute "
+              "and from a compute on."),
+        _windows,
     ),
     (
         Drawn("held_out", "The largest runs, held out, against their forecast from the others."),
@@ -283,5 +324,5 @@ def draw_figures(
             continue
         for label, figure in figures.items():
             save_figure(figure, folder / f"{drawn.name}_{label}", WIDTHS[label][1])
-        made.append(replace(drawn, caption=drawn.by_level) if drawn.by_level and fit.levels else drawn)
+        made.append(drawn.captioned(fit))
     return made, missing

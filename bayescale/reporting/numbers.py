@@ -240,8 +240,21 @@ def _significant(x: float, digits: int) -> float:
 
 
 def _stability(fit: Fit) -> list[dict[str, Any]]:
-    """The first derived quantity (else every parameter) by window of compute."""
+    """The first derived quantity (else every parameter), and what a check found to differ, by window of compute."""
+    made, named = stability(fit), unstable_quantity(fit)
+    if named is not None and named not in made.quantities:
+        made = stability(fit, [*made.quantities, named])
     return [
         {k: (v if isinstance(v, str) else int(v) if k == "runs" else finite(v)) for k, v in record.items()}
-        for record in stability(fit).to_json()
+        for record in made.to_json()
     ]
+
+
+def unstable_quantity(fit: Fit) -> str | None:
+    """The quantity that the halves of the table by compute do not agree on, where that check failed."""
+    failed = next((f for f in fit.audit if f.code == "law-unstable-in-compute" and f.status == "fail"), None)
+    if failed is None or failed.value is None:
+        return None
+    known = (fit.info.get("windows") or {}).get("quantities", {})
+    free = fit.draws("posterior")
+    return next((n for n, q in known.items() if n in free and np.isclose(abs(q["z"]), failed.value, rtol=1e-9)), None)
