@@ -35,7 +35,8 @@ def windows_of(line: Linearised) -> list[tuple[str, float, np.ndarray]]:
         windows += [("up to", float(own[below].max()), below), ("from", float(own[above].min()), above)]
     told: dict[tuple[str, float], np.ndarray] = {}
     for window, cut, kept in windows:
-        if kept.sum() >= max(least, told.get((window, cut), kept).sum()):
+        known = told.get((window, cut))
+        if kept.sum() >= (least if known is None else known.sum()):
             told[window, cut] = kept
     return [(window, cut, kept) for (window, cut), kept in told.items()]
 

@@ -268,8 +268,8 @@ class Surface:
         at = np.linspace(0, rows[-1], 20 * len(rows))
         inside: Any = True
         for column, grid in (("params", self.params), ("tokens_at", self.tokens)):
-            sides = (np.interp(at, rows, np.log(path[f"{column}_{end}"])) for end in (lower, upper))
-            between = np.linspace(*sides, 41)
+            low, high = (np.interp(at, rows, np.log(path[f"{column}_{end}"])) for end in (lower, upper))
+            between = np.linspace(low, high, 41)
             inside = inside & (between > np.log(grid[0])) & (between < np.log(grid[-1]))
         return bool(inside.any())
 

@@ -143,9 +143,12 @@ def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> Non
         ]
     )
     # Names lie over leads.
+    ends = found.curves.groupby("budget").last().sort_values("median")
     names = [
-        _Name(row["params"], row["median"], *place([row["params"]], [row["median"]])[0], budget, size)
-        for budget, row in found.curves.groupby("budget").last().sort_values("median").iterrows()
+        _Name(N, loss, x, y, budget, size)
+        for budget, N, loss, (x, y) in zip(
+            ends.index, ends["params"], ends["median"], place(ends["params"], ends["median"]), strict=True
+        )
     ]
     for name in names:
         right, up = (taken - [name.x + _APART, name.y]).T
@@ -368,7 +371,7 @@ def plot_loss_contour(
     ax.plot(fit.runs.values("params"), fit.runs.values("tokens"), "o", color=DARK, markersize=2.8, **EDGED, zorder=5)
     ax.set_xlim(found.params[0], found.params[-1])
     ax.set_ylim(found.tokens[0], found.tokens[-1])
-    handles = [
+    handles: list[Any] = [
         Line2D([], [], color=DARK, marker="o", markersize=2.5, linestyle="none", label="runs"),
         Line2D([], [], color=lines.cmap(0.4), linewidth=0.9, label=f"median {loss_label(fit)}"),
     ]

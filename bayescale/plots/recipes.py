@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -124,11 +124,11 @@ def plot_recipes(
     for name, colour, marker in zip(names, _COLOURS, _MARKERS, strict=False):
         own, part = fit.at(**{column: name}).runs, curves[curves["recipe"] == name]
         where = compute_by("6nd", own) if axis.frontier else axis.values(own, fit.law)
-        dots = dict(color=colour, marker=marker, markersize=2.8, markeredgewidth=0)
+        dots: dict[str, Any] = dict(color=colour, marker=marker, markersize=2.8, markeredgewidth=0)
         if own.has(shown):
             ax.plot(where, own.values(shown), alpha=0.7, linestyle="none", zorder=1, **dots)
         ax.fill_between(part["at"], part["lower"], part["upper"], color=colour, alpha=0.22, linewidth=0, zorder=2)
-        for inside, rows in stretches(part["within"].to_numpy()):
+        for inside, rows in stretches(np.asarray(part["within"])):
             line = part.iloc[rows]
             ax.plot(
                 line["at"],
@@ -174,7 +174,7 @@ def plot_multiplier(
     edge = (min(start, *flops), max(end, *flops)) if flops is not None else (start, 10 * end)
     # The ends of what both have runs of are points of the curve, so that its parts begin there.
     grid = np.unique([*np.geomspace(*edge, _POINTS), *(x for x in (start, end) if edge[0] < x < edge[1])])
-    made = multiplier(fit, between, grid, prob=prob, draws=draws)
+    made = multiplier(fit, between, grid.tolist(), prob=prob, draws=draws)
     values = np.asarray(made.dataset["multiplier"])[0].reshape(len(grid), -1)
     wide = np.quantile(values, ends(made.prob), axis=1, method="inverted_cdf")
     half = np.quantile(values, [0.25, 0.75], axis=1, method="inverted_cdf")

@@ -236,7 +236,7 @@ class SparseLog(ticker.Locator):
         if not 0 < vmin < vmax:
             return []
         few = min(3, int(self._most(self.wide)))
-        ticks = np.empty(0)
+        ticks: Any = np.empty(0)
         if vmax < 3 * vmin:
             for most in range(4, 9):
                 ticks = ticker.MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)

@@ -73,7 +73,7 @@ def plot_windows(fit: Fit, quantity: str = "a", ax: Axes | None = None, *, prob:
         ax.errorbar(
             aside * part["flops"],
             part["value"],
-            yerr=part[["below", "above"]].to_numpy().T,
+            yerr=np.asarray(part[["below", "above"]]).T,
             color=colour,
             marker=marker,
             markersize=3.5,
