@@ -144,7 +144,7 @@ def legend_above(ax: Axes, handles: Sequence[Any], columns: int, *, by_rows: boo
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.1}
     spec = ax.get_subplotspec()
     # The last panel's legend may go on to the edge of the page, that of another to the next panel.
-    room = 0.95 * (ax.figure.bbox.width - ax.bbox.x0) if spec is None or spec.is_last_col() else 1.15 * ax.bbox.width
+    room = 0.92 * (ax.figure.bbox.width - ax.bbox.x0) if spec is None or spec.is_last_col() else 1.15 * ax.bbox.width
     for count in range(columns, 0, -1):
         if by_rows and -(-len(handles) // count) == -(-len(handles) // (count - 1 or 1)):
             continue  # as many rows as with a column less
