@@ -82,7 +82,7 @@ def _by_minima(fit: Fit, bootstrap: int, seed: int, left_out: dict[str, str]) ->
                 "lower": _finite(low),
                 "upper": _finite(high),
                 "kind": "bootstrap",
-                "runs": len(fit.runs),
+                "runs": len(point.runs),
                 "budgets": None,
             }
         )
