@@ -154,9 +154,10 @@ def _name_budgets(ax: Axes, found: IsoFlop, colour: Callable[[Any], Any]) -> Non
         right, up = (taken - [name.x + _APART, name.y]).T
         name.free = not ((right > 1) & (right < name.wide) & (np.abs(up) < high / 2)).any()
     margin = left + narrower * across
-    while _stacked(names, margin, high) and (
-        struck := [n for n in names if n.free and _struck(n, names, margin, high)]
-    ):
+    struck = names
+    while struck:
+        _stack(names, margin, high)
+        struck = [n for n in names if n.free and _struck(n, names, margin, high)]
         for name in struck:
             name.free = False
     # A name in the margin is led to its curve.
@@ -217,15 +218,14 @@ class _Name:
         return written_width(self.text, self.size)
 
 
-def _stacked(names: Sequence[_Name], margin: float, high: float) -> bool:
-    """Set the heights of names, from the lowest up, so that none lies on another; always true."""
+def _stack(names: Sequence[_Name], margin: float, high: float) -> None:
+    """Set the heights of names, from the lowest up, so that none lies on another."""
     for k, name in enumerate(names):
         left, right = name.span(margin)
         beside = sorted(n.at for n in names[:k] if n.span(margin)[0] < right and left < n.span(margin)[1])
         name.at = name.y
         for at in beside:
             name.at = at + high if abs(at - name.at) < high else name.at
-    return True
 
 
 def _struck(name: _Name, names: Sequence[_Name], margin: float, high: float) -> bool:
