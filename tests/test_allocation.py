@@ -127,7 +127,7 @@ def test_other_laws_of_size_and_data(ladder, law):
 
 
 def test_forecast_kinds_are_nested(ladder_fit):
-    made = bs.forecast(ladder_fit, N=[3e5, 1e6], D=[1e7, 1e8], levels={"params": "356352"})
+    made = bs.forecast(ladder_fit, N=[356352, 356352], D=[1e7, 1e8], levels={"params": "356352"})
     mean, new, same = (made.interval(k) for k in ("mean", "new_group", "same_group"))
     assert (new[2] - new[1] > mean[2] - mean[1]).all()
     assert (same[2] - same[1] > mean[2] - mean[1]).all()
