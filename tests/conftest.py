@@ -45,6 +45,30 @@ def ladder_fit(ladder):
 
 
 @pytest.fixture(scope="session")
+def thin_fit(ladder_fit):
+    """The main job's fit with 1,000 of its draws, so that figures are quick."""
+    from dataclasses import replace
+
+    import xarray as xr
+
+    from bayescale.plots.draws import thinned
+
+    groups = {k: v.to_dataset() for k, v in ladder_fit.tree.children.items()}
+    few = thinned(ladder_fit, 1000).tree
+    groups |= {name: few[name].to_dataset() for name in ("posterior", "headline")}
+    return replace(ladder_fit, tree=xr.DataTree.from_dict(groups))
+
+
+@pytest.fixture
+def closed():
+    """Figures are closed after the test."""
+    from matplotlib import pyplot
+
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="session")
 def plain_fit(ladder):
     """The ladder without group effects."""
     return bs.fit("chinchilla", ladder, seed=0, group="none")

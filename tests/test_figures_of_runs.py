@@ -19,25 +19,12 @@ from bayescale.datasets.registry import ON_BUDGET_FLAG
 from bayescale.narrowness import windows_of
 from bayescale.plots.budgets import frontier_bands, isoflop_curves, loss_surface
 from bayescale.plots.checking import _named_levels
-from bayescale.plots.draws import stretches, thinned
+from bayescale.plots.draws import stretches
 from bayescale.plots.style import BLUE, SparseLog, count_label, legend_above, log_scale, side_by_side
 from bayescale.reporting.figures import FIGURES
 from bayescale.reporting.numbers import _stability, unstable_quantity
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
-@pytest.fixture(scope="module")
-def fitted(ladder_fit):
-    """The ladder's fit with 400 of its draws: what is drawn matters, not how exact it is."""
-    groups = {k: v.to_dataset() for k, v in ladder_fit.tree.children.items()}
-    few = thinned(ladder_fit, 400).tree
-    groups |= {name: few[name].to_dataset() for name in ("posterior", "headline")}
-    return replace(ladder_fit, tree=xr.DataTree.from_dict(groups))
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 def with_runs(fit, **columns):
@@ -74,19 +61,19 @@ def medians(ax):
 
 
 @pytest.mark.parametrize("quantity", ["params", "loss"])
-def test_a_frontier_of_sizes_that_nobody_trained_is_beyond_the_runs(quantity, fitted):
-    assert not frontier_bands(elsewhere(fitted), 1e15, quantity).bands["within"].any()
-    ax = bs.plot_frontier(elsewhere(fitted), new_ax(), 1e15, quantity)
+def test_a_frontier_of_sizes_that_nobody_trained_is_beyond_the_runs(quantity, thin_fit):
+    assert not frontier_bands(elsewhere(thin_fit), 1e15, quantity).bands["within"].any()
+    ax = bs.plot_frontier(elsewhere(thin_fit), new_ax(), 1e15, quantity)
     solid, dashed = medians(ax)
     assert not solid and len(dashed) == 1 and "beyond the runs" in legend_text(ax)
-    usual = bs.plot_frontier(fitted, new_ax(), 1e15, quantity)
+    usual = bs.plot_frontier(thin_fit, new_ax(), 1e15, quantity)
     strength = [max(c.get_alpha() for c in a.collections if isinstance(c, PolyCollection)) for a in (ax, usual)]
     assert strength[0] < strength[1]
 
 
-def test_what_is_within_the_runs_is_so_by_compute_size_and_data(fitted):
-    found, runs = frontier_bands(fitted, 1e17), fitted.runs
-    bands = found.bands.merge(frontier_bands(fitted, 1e17, "tokens").bands, on="flops", suffixes=("", "_D"))
+def test_what_is_within_the_runs_is_so_by_compute_size_and_data(thin_fit):
+    found, runs = frontier_bands(thin_fit, 1e17), thin_fit.runs
+    bands = found.bands.merge(frontier_bands(thin_fit, 1e17, "tokens").bands, on="flops", suffixes=("", "_D"))
     expected = bands["flops"] <= found.largest * (1 + 1e-9)
     for column, values in (("median", runs.values("params")), ("median_D", runs.values("tokens"))):
         expected &= (bands[column] >= values.min() / 1.05) & (bands[column] <= values.max() * 1.05)
@@ -99,19 +86,19 @@ def test_stretches_share_their_ends():
     assert stretches(np.ones(4, bool)) == [(True, slice(0, 4))]
 
 
-def test_a_budget_beyond_the_runs_is_pale_and_dashed(fitted):
-    ax = bs.plot_isoflop(fitted, new_ax(), [1e13, 1e16])
-    assert isoflop_curves(fitted, [1e13, 1e16]).beyond == {1e16}
+def test_a_budget_beyond_the_runs_is_pale_and_dashed(thin_fit):
+    ax = bs.plot_isoflop(thin_fit, new_ax(), [1e13, 1e16])
+    assert isoflop_curves(thin_fit, [1e13, 1e16]).beyond == {1e16}
     curves = [line for line in ax.lines if len(line.get_xdata()) == 60]
     assert [line.get_linestyle() for line in curves] == ["-", "--"]
     bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
     assert bands[1].get_alpha() < bands[0].get_alpha() and "beyond the runs" in legend_text(ax)
 
 
-def test_a_frontier_out_of_view_is_not_in_the_legend(fitted):
-    assert loss_surface(fitted, points=8).in_view("median", "median")
-    assert "frontier" in legend_text(bs.plot_loss_contour(fitted, new_ax()))
-    assert "frontier" not in legend_text(bs.plot_loss_contour(elsewhere(fitted), new_ax()))
+def test_a_frontier_out_of_view_is_not_in_the_legend(thin_fit):
+    assert loss_surface(thin_fit, points=8).in_view("median", "median")
+    assert "frontier" in legend_text(bs.plot_loss_contour(thin_fit, new_ax()))
+    assert "frontier" not in legend_text(bs.plot_loss_contour(elsewhere(thin_fit), new_ax()))
 
 
 # Where runs stand.
@@ -126,22 +113,22 @@ def test_only_coinciding_runs_are_moved_and_hardly():
     assert np.abs(np.log(moved / together)).max() <= 0.0101 * np.log(100)
 
 
-def test_both_panels_of_a_fit_have_a_run_at_the_same_compute(fitted):
-    upper, lower = bs.plot_fit(fitted)
+def test_both_panels_of_a_fit_have_a_run_at_the_same_compute(thin_fit):
+    upper, lower = bs.plot_fit(thin_fit)
     bars = next(c for c in upper.collections if isinstance(c, LineCollection))
     x = np.asarray([s[0, 0] for s in bars.get_segments()])
     (dots,) = [c for c in lower.collections if len(c.get_offsets()) == len(x)]
     assert np.array_equal(np.asarray(dots.get_offsets())[:, 0], x)
-    assert np.abs(np.log(x / fitted.runs.values("flops"))).max() < 0.011 * np.log(100)
+    assert np.abs(np.log(x / thin_fit.runs.values("flops"))).max() < 0.011 * np.log(100)
 
 
 # Which budget a run belongs to.
 
 
-def test_a_named_budget_has_its_runs_and_a_reconstructed_one_those_near_it(fitted):
-    flops = fitted.runs.values("flops").copy()
+def test_a_named_budget_has_its_runs_and_a_reconstructed_one_those_near_it(thin_fit):
+    flops = thin_fit.runs.values("flops").copy()
     flops[:3] *= (2.0, 1.3, 1.05)
-    named = with_runs(fitted, flops=flops)
+    named = with_runs(thin_fit, flops=flops)
     assert isoflop_curves(named).runs["budget"].notna().all()
     made = with_runs(named, **{ON_BUDGET_FLAG: np.where(np.arange(len(flops)) == 5, 0.0, 1.0)})
     told = isoflop_curves(made).runs["budget"].isna().to_numpy()
@@ -163,21 +150,21 @@ def test_windows_are_named_by_the_compute_of_their_runs(ladder):
 # What an axis is called.
 
 
-def test_compute_counted_otherwise_than_the_tables_own_is_named(fitted):
-    assert bs.plot_frontier(fitted, new_ax(), 1e15).get_xlabel() == "training compute 6ND (FLOP)"
-    assert bs.plot_frontier(fitted, new_ax(), 1e15, cost="table").get_xlabel() == "training compute C (FLOP)"
-    same = with_runs(fitted, flops=6 * fitted.runs.values("params") * fitted.runs.values("tokens"))
+def test_compute_counted_otherwise_than_the_tables_own_is_named(thin_fit):
+    assert bs.plot_frontier(thin_fit, new_ax(), 1e15).get_xlabel() == "training compute 6ND (FLOP)"
+    assert bs.plot_frontier(thin_fit, new_ax(), 1e15, cost="table").get_xlabel() == "training compute C (FLOP)"
+    same = with_runs(thin_fit, flops=6 * thin_fit.runs.values("params") * thin_fit.runs.values("tokens"))
     assert bs.plot_frontier(same, new_ax(), 1e15).get_xlabel() == "training compute C (FLOP)"
 
 
-def test_the_loss_has_the_unit_of_the_table(fitted):
-    assert bs.plot_residuals(fitted, "loss", new_ax()).get_xlabel() == "loss (nats/byte)"
-    noted = with_runs(fitted, loss_se=np.linspace(0.01, 0.02, len(fitted.runs)))
+def test_the_loss_has_the_unit_of_the_table(thin_fit):
+    assert bs.plot_residuals(thin_fit, "loss", new_ax()).get_xlabel() == "loss (nats/byte)"
+    noted = with_runs(thin_fit, loss_se=np.linspace(0.01, 0.02, len(thin_fit.runs)))
     assert bs.plot_residuals(noted, "loss_se", new_ax()).get_xlabel() == "loss_se (nats/byte)"
 
 
-def test_adjusted_posteriors_are_called_so_and_priors_not(fitted):
-    text = legend_text(bs.plot_prior_posterior(fitted.with_info(headline_source="bayesbag"), ["E"], [new_ax()])[0])
+def test_adjusted_posteriors_are_called_so_and_priors_not(thin_fit):
+    text = legend_text(bs.plot_prior_posterior(thin_fit.with_info(headline_source="bayesbag"), ["E"], [new_ax()])[0])
     assert "posterior, adjusted" in text and "median and 90%" in text and "90% adjusted" not in text
 
 

@@ -44,25 +44,13 @@ SINGLE = {
 BUDGETED = (plot_isoflop, plot_frontier, plot_loss_contour)
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 @pytest.fixture(scope="module")
-def fitted(ladder_fit):
-    """The ladder's fit with 1000 of its draws, so that figures are quick."""
-    groups = {k: v.to_dataset() for k, v in ladder_fit.tree.children.items()}
-    few = thinned(ladder_fit, 1000).tree
-    groups |= {name: few[name].to_dataset() for name in ("posterior", "headline")}
-    return replace(ladder_fit, tree=xr.DataTree.from_dict(groups))
-
-
-@pytest.fixture(scope="module")
-def draws(fitted):
+def draws(thin_fit):
     """The draws behind a figure."""
-    return {str(k): v.to_numpy().ravel() for k, v in fitted.tree["headline"].data_vars.items()}
+    return {str(k): v.to_numpy().ravel() for k, v in thin_fit.tree["headline"].data_vars.items()}
 
 
 def new_ax():
@@ -79,10 +67,10 @@ def chinchilla_loss(p, N, D):
 
 
 @pytest.mark.parametrize("plot", SINGLE, ids=lambda f: f.__name__)
-def test_draws_in_the_axes_given_with_units_and_probability(plot, fitted):
+def test_draws_in_the_axes_given_with_units_and_probability(plot, thin_fit):
     ax = new_ax()
     figures = pyplot.get_fignums()
-    assert plot(fitted, ax=ax, prob=0.8) is ax
+    assert plot(thin_fit, ax=ax, prob=0.8) is ax
     assert pyplot.get_fignums() == figures
     assert ax.figure.axes == [ax]
     assert (ax.get_xlabel(), ax.get_ylabel()) == SINGLE[plot]
@@ -90,18 +78,18 @@ def test_draws_in_the_axes_given_with_units_and_probability(plot, fitted):
     ax.figure.canvas.draw()
 
 
-def test_makes_a_figure_when_none_is_given(fitted):
-    ax = plot_groups(fitted)
+def test_makes_a_figure_when_none_is_given(thin_fit):
+    ax = plot_groups(thin_fit)
     assert pyplot.get_fignums() == [ax.figure.number]
     assert "90% credible" in legend_text(ax)
 
 
-def test_changes_no_setting_and_shows_nothing(fitted, monkeypatch):
+def test_changes_no_setting_and_shows_nothing(thin_fit, monkeypatch):
     monkeypatch.setattr(pyplot, "show", lambda *a, **k: pytest.fail("a figure was shown"))
     before = dict(matplotlib.rcParams)
     for plot in (plot_groups, plot_fit, plot_frontier):
-        plot(fitted)
-    plot_prior_posterior(fitted, ["E"])
+        plot(thin_fit)
+    plot_prior_posterior(thin_fit, ["E"])
     assert dict(matplotlib.rcParams) == before
 
 
@@ -129,9 +117,9 @@ def test_thinning_keeps_every_kth_draw(ladder_fit):
 # IsoFLOP curves.
 
 
-def test_isoflop_curves_are_quantiles_of_the_law_along_the_tables_own_cost(fitted, draws):
-    found = isoflop_curves(fitted)
-    rule = cost_named("table", fitted.runs)
+def test_isoflop_curves_are_quantiles_of_the_law_along_the_tables_own_cost(thin_fit, draws):
+    found = isoflop_curves(thin_fit)
+    rule = cost_named("table", thin_fit.runs)
     assert found.cost == rule
     budgets = found.optimum["budget"].to_numpy()
     assert np.allclose(budgets, [3e12, 1e13, 3e13, 1e14, 3e14], rtol=0.01)
@@ -149,31 +137,31 @@ def test_isoflop_curves_are_quantiles_of_the_law_along_the_tables_own_cost(fitte
         assert abs(np.log(best / lowest)) < 2 * step
 
 
-def test_isoflop_draws_every_run_at_its_budget(fitted):
-    ax = plot_isoflop(fitted, new_ax())
+def test_isoflop_draws_every_run_at_its_budget(thin_fit):
+    ax = plot_isoflop(thin_fit, new_ax())
     bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
     assert len(bands) == 5
     dots = [line for line in ax.lines if line.get_marker() == "o"]
-    assert sum(len(line.get_xdata()) for line in dots) == len(fitted.runs)
+    assert sum(len(line.get_xdata()) for line in dots) == len(thin_fit.runs)
     assert [t.get_text() for t in ax.texts] == [power_label(b) for b in (3e14, 1e14, 3e13, 1e13, 3e12)]
 
 
-def test_isoflop_keeps_runs_of_no_budget_and_draws_budgets_without_runs(fitted):
-    found = isoflop_curves(fitted, [1e15, 1e13])
+def test_isoflop_keeps_runs_of_no_budget_and_draws_budgets_without_runs(thin_fit):
+    found = isoflop_curves(thin_fit, [1e15, 1e13])
     assert list(found.optimum["budget"]) == [1e13, 1e15]
-    ladder = fitted.runs.values("budget")
+    ladder = thin_fit.runs.values("budget")
     assert np.array_equal(found.runs["budget"].notna(), ladder == 1e13)
-    ax = plot_isoflop(fitted, new_ax(), [1e15, 1e13])
+    ax = plot_isoflop(thin_fit, new_ax(), [1e15, 1e13])
     dots = [line for line in ax.lines if line.get_marker() == "o"]
-    assert sum(len(line.get_xdata()) for line in dots) == len(fitted.runs)
+    assert sum(len(line.get_xdata()) for line in dots) == len(thin_fit.runs)
 
 
-def test_isoflop_asks_for_budgets_where_the_table_has_none(fitted):
-    constant = fitted.tree["constant_data"].to_dataset().drop_vars(["budget", "level_of_budget"])
+def test_isoflop_asks_for_budgets_where_the_table_has_none(thin_fit):
+    constant = thin_fit.tree["constant_data"].to_dataset().drop_vars(["budget", "level_of_budget"])
     spread = np.geomspace(1, 3, constant.sizes["row"])
     constant = constant.assign(flops=constant["flops"] * spread, tokens=constant["tokens"] * spread)
-    groups = {k: v.to_dataset() for k, v in fitted.tree.children.items()}
-    other = replace(fitted, tree=xr.DataTree.from_dict({**groups, "constant_data": constant}))
+    groups = {k: v.to_dataset() for k, v in thin_fit.tree.children.items()}
+    other = replace(thin_fit, tree=xr.DataTree.from_dict({**groups, "constant_data": constant}))
     with pytest.raises(bs.NotFittedFor, match=r"budgets=\["):
         plot_isoflop(other)
 
@@ -182,8 +170,8 @@ def test_isoflop_asks_for_budgets_where_the_table_has_none(fitted):
 
 
 @pytest.mark.parametrize("quantity", ["params", "tokens", "tokens_per_param", "loss"])
-def test_frontier_bands_are_quantiles_of_the_draws(quantity, fitted, draws):
-    found = frontier_bands(fitted, [1e15, 1e17], quantity, prob=0.8)
+def test_frontier_bands_are_quantiles_of_the_draws(quantity, thin_fit, draws):
+    found = frontier_bands(thin_fit, [1e15, 1e17], quantity, prob=0.8)
     assert found.bands["flops"].iloc[0] == pytest.approx(found.smallest)
     assert found.bands["flops"].iloc[-1] == pytest.approx(1e17)
     at_largest = found.bands.iloc[[np.abs(np.log(found.bands["flops"] / found.largest)).argmin()]]
@@ -204,12 +192,12 @@ def test_frontier_bands_are_quantiles_of_the_draws(quantity, fitted, draws):
         assert ((found.bands["near_lower"] < middle) & (middle < found.bands["near_upper"])).all()
 
 
-def test_frontier_marks_what_lies_beyond_the_runs(fitted):
-    ax = plot_frontier(fitted, new_ax(), 1e17)
+def test_frontier_marks_what_lies_beyond_the_runs(thin_fit):
+    ax = plot_frontier(thin_fit, new_ax(), 1e17)
     bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
     assert len(bands) == 4
     seen, beyond = bands[:2], bands[2:]
-    found = frontier_bands(fitted, 1e17)
+    found = frontier_bands(thin_fit, 1e17)
     for inside, outside in zip(seen, beyond, strict=True):
         assert inside.get_alpha() > outside.get_alpha()
         assert inside.get_paths()[0].vertices[:, 0].max() == pytest.approx(found.largest)
@@ -223,9 +211,9 @@ def test_frontier_marks_what_lies_beyond_the_runs(fitted):
 
 
 @pytest.mark.parametrize("plot", BUDGETED, ids=lambda f: f.__name__)
-def test_a_fit_that_may_not_be_headlined_is_drawn_only_on_request(plot, fitted):
-    checks = [{**c, "status": "fail"} if c["code"] == "ess-bulk" else c for c in fitted.info["checks"]]
-    failed = fitted.with_info(headline_source="none", checks=checks)
+def test_a_fit_that_may_not_be_headlined_is_drawn_only_on_request(plot, thin_fit):
+    checks = [{**c, "status": "fail"} if c["code"] == "ess-bulk" else c for c in thin_fit.info["checks"]]
+    failed = thin_fit.with_info(headline_source="none", checks=checks)
     with pytest.raises(bs.NotFittedFor, match="draws='posterior'"):
         plot(failed)
     assert not pyplot.get_fignums()
@@ -233,13 +221,13 @@ def test_a_fit_that_may_not_be_headlined_is_drawn_only_on_request(plot, fitted):
 
 
 @pytest.mark.parametrize("plot", BUDGETED, ids=lambda f: f.__name__)
-def test_a_law_without_an_optimum_is_refused(plot, fitted):
+def test_a_law_without_an_optimum_is_refused(plot, thin_fit):
     with pytest.raises(bs.NotFittedFor, match="no compute-optimal model size"):
-        plot(replace(fitted, law=find_law("power_law")))
+        plot(replace(thin_fit, law=find_law("power_law")))
 
 
-def test_widened_draws_are_called_adjusted(fitted):
-    text = legend_text(plot_frontier(fitted.with_info(headline_source="bayesbag"), new_ax()))
+def test_widened_draws_are_called_adjusted(thin_fit):
+    text = legend_text(plot_frontier(thin_fit.with_info(headline_source="bayesbag"), new_ax()))
     assert "90% adjusted" in text and "credible" not in text
 
 
@@ -247,17 +235,17 @@ def test_widened_draws_are_called_adjusted(fitted):
     ("options", "message"),
     [({"quantity": "speed"}, "no 'speed'"), ({"flops": -1.0}, "positive"), ({"flops": []}, "positive")],
 )
-def test_frontier_refuses_what_it_cannot_draw(options, message, fitted):
+def test_frontier_refuses_what_it_cannot_draw(options, message, thin_fit):
     with pytest.raises(bs.NotFittedFor, match=message):
-        plot_frontier(fitted, **options)
+        plot_frontier(thin_fit, **options)
 
 
 # The loss over sizes and tokens.
 
 
-def test_loss_surface_is_the_median_of_the_law(fitted):
-    found = loss_surface(fitted, points=12)
-    few = {k: v for k, v in thinned(fitted, 500).draws().items() if v.ndim == 1}
+def test_loss_surface_is_the_median_of_the_law(thin_fit):
+    found = loss_surface(thin_fit, points=12)
+    few = {k: v for k, v in thinned(thin_fit, 500).draws().items() if v.ndim == 1}
     for i, j in ((0, 0), (3, 7), (11, 11)):
         loss = chinchilla_loss(few, found.params[j], found.tokens[i])
         assert found.loss[i, j] == pytest.approx(np.median(loss), rel=1e-9)
@@ -265,19 +253,19 @@ def test_loss_surface_is_the_median_of_the_law(fitted):
     assert np.allclose(6 * path["params_median"] * path["tokens_at_median"], path["flops"])
 
 
-def test_loss_contour_holds_every_run(fitted):
-    ax = plot_loss_contour(fitted, new_ax())
+def test_loss_contour_holds_every_run(thin_fit):
+    ax = plot_loss_contour(thin_fit, new_ax())
     for column, (low, high) in (("params", ax.get_xlim()), ("tokens", ax.get_ylim())):
-        values = fitted.runs.values(column)
+        values = thin_fit.runs.values(column)
         assert low < values.min() and values.max() < high
 
 
 # Runs against the law.
 
 
-def test_residuals_are_distances_from_the_median_curve(fitted, draws):
-    found = residual_table(fitted)
-    runs = fitted.runs
+def test_residuals_are_distances_from_the_median_curve(thin_fit, draws):
+    found = residual_table(thin_fit)
+    runs = thin_fit.runs
     curve = chinchilla_loss(draws, runs.values("params")[:, None], runs.values("tokens")[:, None])
     median = np.median(curve, axis=1)
     assert found.table["median"].to_numpy() == pytest.approx(median, rel=1e-9)
@@ -286,31 +274,31 @@ def test_residuals_are_distances_from_the_median_curve(fitted, draws):
     assert (found.table["lower"] < found.table["median"]).all() and (found.table["median"] < found.table["upper"]).all()
 
 
-def test_residual_band_holds_its_share_of_noise_and_groups(fitted, draws):
-    low, high = residual_table(fitted, prob=0.8).band
+def test_residual_band_holds_its_share_of_noise_and_groups(thin_fit, draws):
+    low, high = residual_table(thin_fit, prob=0.8).band
     rng = np.random.default_rng(5)
     size = (100, len(draws["sigma"]))
     deviation = draws["sigma"] * rng.standard_t(draws["nu"], size)
-    for column in fitted.group:
+    for column in thin_fit.group:
         deviation = deviation + draws[f"tau_{column}"] * rng.standard_normal(size)
     inside = np.mean((100 * np.expm1(deviation) > low) & (100 * np.expm1(deviation) < high))
     # The band's own ends come from 8,000 simulated deviations: 0.015 is over three of its standard errors.
     assert inside == pytest.approx(0.8, abs=0.015)
 
 
-def test_fit_draws_two_panels_in_the_axes_given(fitted):
+def test_fit_draws_two_panels_in_the_axes_given(thin_fit):
     axes = pyplot.subplots(2, 1, layout="constrained")[1]
-    out = plot_fit(fitted, axes, prob=0.8)
+    out = plot_fit(thin_fit, axes, prob=0.8)
     assert list(out) == list(axes)
     assert axes[0].get_ylabel() == "loss (nats/byte)"
     assert axes[1].get_ylabel() == "residual (%)"
     assert axes[1].get_xlabel() == "training compute C (FLOP)"
     assert "80% predictive" in legend_text(axes[0]) and "80% noise + groups" in legend_text(axes[1])
     bars = next(c for c in axes[0].collections if isinstance(c, LineCollection))
-    table = residual_table(fitted, prob=0.8).table
+    table = residual_table(thin_fit, prob=0.8).table
     assert np.array_equal([s[:, 1] for s in bars.get_segments()], table[["lower", "upper"]].to_numpy())
     with pytest.raises(bs.NotFittedFor, match="2 panels need as many Axes, got 1"):
-        plot_fit(fitted, new_ax())
+        plot_fit(thin_fit, new_ax())
 
 
 @pytest.mark.parametrize(
@@ -322,26 +310,26 @@ def test_fit_draws_two_panels_in_the_axes_given(fitted):
         ("run", "run"),
     ],
 )
-def test_residuals_against_any_column(column, label, fitted):
-    ax = plot_residuals(fitted, column, new_ax())
+def test_residuals_against_any_column(column, label, thin_fit):
+    ax = plot_residuals(thin_fit, column, new_ax())
     assert ax.get_xlabel() == label
-    (dots,) = [c for c in ax.collections if len(c.get_offsets()) == len(fitted.runs)]
-    assert np.asarray(dots.get_offsets())[:, 1] == pytest.approx(residual_table(fitted).table["residual"].to_numpy())
+    (dots,) = [c for c in ax.collections if len(c.get_offsets()) == len(thin_fit.runs)]
+    assert np.asarray(dots.get_offsets())[:, 1] == pytest.approx(residual_table(thin_fit).table["residual"].to_numpy())
 
 
-def test_residuals_against_a_missing_column(fitted):
+def test_residuals_against_a_missing_column(thin_fit):
     with pytest.raises(bs.RunsError, match="no column 'colour'"):
-        plot_residuals(fitted, "colour")
+        plot_residuals(thin_fit, "colour")
     assert not pyplot.get_fignums()
 
 
-def test_a_law_with_an_exact_likelihood_is_held_against_its_replicates(fitted):
+def test_a_law_with_an_exact_likelihood_is_held_against_its_replicates(thin_fit):
     def likelihood(loss, N, D, E, A, B, alpha, beta):
         return 0.0
 
-    exact = replace(fitted, law=replace(fitted.law, likelihood=likelihood))
+    exact = replace(thin_fit, law=replace(thin_fit.law, likelihood=likelihood))
     found = residual_table(exact)
-    replicated = fitted.tree["posterior_predictive"]["loss"].to_numpy()
+    replicated = thin_fit.tree["posterior_predictive"]["loss"].to_numpy()
     assert found.table["median"].to_numpy() == pytest.approx(np.median(replicated, axis=(0, 1)))
     assert found.band is None
     assert plot_fit(exact).shape == (2,)
@@ -350,40 +338,40 @@ def test_a_law_with_an_exact_likelihood_is_held_against_its_replicates(fitted):
 # Groups.
 
 
-def test_groups_draw_every_level_with_its_interval(fitted):
-    table, unit = group_effects(fitted)
-    assert unit == "%" and list(table["column"].unique()) == list(fitted.group)
-    for column in fitted.group:
-        effect = 100 * np.expm1(fitted.tree["posterior"][f"u_{column}"].to_numpy())
+def test_groups_draw_every_level_with_its_interval(thin_fit):
+    table, unit = group_effects(thin_fit)
+    assert unit == "%" and list(table["column"].unique()) == list(thin_fit.group)
+    for column in thin_fit.group:
+        effect = 100 * np.expm1(thin_fit.tree["posterior"][f"u_{column}"].to_numpy())
         expected = np.quantile(effect, [0.5, 0.05, 0.95], axis=(0, 1)).T
         assert table.loc[table["column"] == column, ["median", "lower", "upper"]].to_numpy() == pytest.approx(expected)
-    ax = plot_groups(fitted, new_ax())
+    ax = plot_groups(thin_fit, new_ax())
     bars = [s for c in ax.collections if isinstance(c, LineCollection) for s in c.get_segments()]
     assert len(bars) == len(table) == len(ax.get_yticks())
     assert [t.get_text() for t in ax.get_yticklabels()][:2] == ["32.8k", "48.6k"]
 
 
-def test_groups_that_were_not_fitted_name_the_remedy(fitted):
+def test_groups_that_were_not_fitted_name_the_remedy(thin_fit):
     with pytest.raises(bs.NotFittedFor, match='group="auto"'):
-        plot_groups(fitted.with_info(group=[]))
+        plot_groups(thin_fit.with_info(group=[]))
 
 
 # Prior against posterior.
 
 
-def test_prior_posterior_shows_parameters_and_the_first_derived_quantity(fitted):
-    names = list(scalars(fitted))
+def test_prior_posterior_shows_parameters_and_the_first_derived_quantity(thin_fit):
+    names = list(scalars(thin_fit))
     assert names[:5] == ["E", "A", "B", "alpha", "beta"]
     assert set(names[5:]) == {"a", "sigma", "nu", "tau_params", "tau_budget"}
 
 
-def test_prior_posterior_draws_medians_and_intervals(fitted):
+def test_prior_posterior_draws_medians_and_intervals(thin_fit):
     axes = pyplot.subplots(1, 3, layout="constrained")[1]
-    out = plot_prior_posterior(fitted, ["E", "A_ref"], axes, prob=0.8)
+    out = plot_prior_posterior(thin_fit, ["E", "A_ref"], axes, prob=0.8)
     assert list(out) == list(axes[:2])
     assert axes[0].get_xlabel() == "$E$ (nats/byte)" and axes[1].get_xscale() == "log"
     assert "80% credible" in legend_text(axes[0])
-    sides = (fitted.tree["prior"], fitted.tree["headline"])
+    sides = (thin_fit.tree["prior"], thin_fit.tree["headline"])
     for ax, name in zip(out, ("E", "A_ref"), strict=True):
         intervals = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1]
         for interval, side in zip(intervals, sides, strict=True):
@@ -392,18 +380,18 @@ def test_prior_posterior_draws_medians_and_intervals(fitted):
         assert heights == pytest.approx([1, 1])
 
 
-def test_prior_posterior_refuses_unknown_and_fixed_names(fitted):
+def test_prior_posterior_refuses_unknown_and_fixed_names(thin_fit):
     with pytest.raises(bs.NotFittedFor, match="Did you mean alpha"):
-        plot_prior_posterior(fitted, ["alfa"])
-    groups = {k: v.to_dataset() for k, v in fitted.tree.children.items()}
+        plot_prior_posterior(thin_fit, ["alfa"])
+    groups = {k: v.to_dataset() for k, v in thin_fit.tree.children.items()}
     for name in ("prior", "posterior", "headline"):
         groups[name] = groups[name].assign(E=0 * groups[name]["E"] + 0.5)
-    fixed = replace(fitted, tree=xr.DataTree.from_dict(groups))
+    fixed = replace(thin_fit, tree=xr.DataTree.from_dict(groups))
     assert "E" not in scalars(fixed)
     with pytest.raises(bs.NotFittedFor, match="'E' was fixed"):
         plot_prior_posterior(fixed, ["E"])
     with pytest.raises(bs.NotFittedFor, match="2 panels need as many Axes, got 1"):
-        plot_prior_posterior(fitted, ["alpha", "beta"], [new_ax()])
+        plot_prior_posterior(thin_fit, ["alpha", "beta"], [new_ax()])
 
 
 def test_density_does_not_leak_past_a_bound():
@@ -433,9 +421,9 @@ def test_a_log_axis_has_a_few_ticks_whatever_its_range(high):
     assert 2 <= len(ticks) <= 7
 
 
-def test_pairs_draw_every_pair_in_the_lower_triangle(fitted, draws):
+def test_pairs_draw_every_pair_in_the_lower_triangle(thin_fit, draws):
     axes = pyplot.subplots(3, 3, layout="constrained")[1]
-    out = bs.plot_pairs(fitted, ["E", "alpha", "beta"], axes)
+    out = bs.plot_pairs(thin_fit, ["E", "alpha", "beta"], axes)
     assert out.shape == (3, 3) and out[2, 0] is axes[2, 0]
     assert [out[2, k].get_xlabel() for k in range(3)] == ["$E$", r"$\alpha$", r"$\beta$"]
     assert "90% credible" in legend_text(out[0, 2])
@@ -443,14 +431,14 @@ def test_pairs_draw_every_pair_in_the_lower_triangle(fitted, draws):
     assert line.get_xydata()[0] == pytest.approx([np.median(draws["alpha"]), np.median(draws["beta"])], rel=0.02)
     assert not out[0, 1].axison and out[1, 0].get_xlim() == out[0, 0].get_xlim()
     with pytest.raises(bs.NotFittedFor, match="2 to 8"):
-        bs.plot_pairs(fitted, ["E"])
+        bs.plot_pairs(thin_fit, ["E"])
 
 
-def test_pairs_of_tied_parameters_are_a_line(fitted):
-    tied = fitted.tree.copy()
+def test_pairs_of_tied_parameters_are_a_line(thin_fit):
+    tied = thin_fit.tree.copy()
     for group in ("headline", "prior"):
         tied[group] = xr.DataTree(tied[group].to_dataset().assign(beta=tied[group]["alpha"]))
-    fit = replace(fitted, tree=tied)
+    fit = replace(thin_fit, tree=tied)
     assert default_pairs(fit) == ["E", "A_ref", "B_ref", "alpha"]
     (line,) = bs.plot_pairs(fit, ["alpha", "beta"])[1, 0].lines
     assert np.array_equal(line.get_xdata(), line.get_ydata())
