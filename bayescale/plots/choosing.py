@@ -84,7 +84,7 @@ def plot_compare(comparison: Comparison, ax: Axes | None = None) -> Axes:
 def plot_backtest(backtest: Backtest, axes: Any = None) -> np.ndarray:
     """Draw the error of every forecast against how far beyond its cut it reached, and the answer against the cut.
 
-    Left, observed less forecast with the predictive interval, cuts shaded from the first (dark) to the last, and the
+    Left, observed less forecast with the predictive interval, each cut in a colour of its own, and the
     least-squares forecasts as crosses; zero should lie in the intervals as often as they say. Right, the law's first
     derived quantity (else the best size at the budget) by cut, with the interval, and what all runs say.
 
@@ -119,17 +119,22 @@ def _draw_errors(made: Backtest, ax: Axes) -> None:
             crosses = True
             ax.plot(x, -made.error(o, o.baseline), "x", color=VERMILLION, markersize=2.6, markeredgewidth=0.7, zorder=3)
     ax.axhline(0, color=DARK, linewidth=0.8, zorder=1)
-    dark = _shades(len(made.origins))[0]
     handles = [
-        Line2D([], [], color=dark, marker="o", markersize=2.6, linewidth=0.8, label=f"forecast, {percent(made.prob)}"),
+        Line2D([], [], color=DARK, marker="o", markersize=2.6, linewidth=0.8, label=f"forecast, {percent(made.prob)}"),
     ]
     if missed:
         square = dict(marker="s", markerfacecolor="white", markersize=2.8, linestyle="none")
-        handles.append(Line2D([], [], color=dark, label="outside", **square))  # type: ignore[arg-type]
+        handles.append(Line2D([], [], color=DARK, label="outside", **square))  # type: ignore[arg-type]
     if crosses:
         cross = dict(marker="x", markersize=2.8, markeredgewidth=0.7, linestyle="none")
         handles.append(Line2D([], [], color=VERMILLION, label="least squares", **cross))  # type: ignore[arg-type]
-    legend_above(ax, handles, 3)
+    written = power_label if made.scale_unit == "FLOP" else count_label
+    for k, (o, colour) in enumerate(zip(made.origins, _shades(len(made.origins)), strict=True)):
+        name = written(float(f"{o.cut:.2g}"))
+        dot = Line2D([], [], color=colour, marker="o", markersize=2.6, linestyle="none")
+        dot.set_label(f"cut at {name}" if k == 0 else name)
+        handles.append(dot)
+    legend_above(ax, handles, 3, by_rows=True)
     finish(ax, f"{made.scale} of the run / cut", f"observed − forecast ({'%' if made.positive else made.unit})")
 
 
