@@ -281,8 +281,8 @@ def fit_info(
     }
 
 
-def runs_info(model: Model) -> dict[str, Any]:
-    """What a fit's file says of the table."""
+def runs_info(model: Model, sha256: str | None = None) -> dict[str, Any]:
+    """What a fit's file says of the table, whose hash may be known."""
     runs = model.runs
     return {
         "source": runs.source,
@@ -290,7 +290,7 @@ def runs_info(model: Model) -> dict[str, Any]:
         "rows": runs.rows_read,
         "used": len(runs) - len(model.options.get("held_out", ())),
         "n_groups": {g.column: len(g.levels) for g in model.groupings},
-        "sha256": runs.sha256,
+        "sha256": sha256 or runs.sha256,
         "assumptions": [*runs.assumptions, *(n.message for n in model.notes)],
     }
 

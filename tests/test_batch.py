@@ -191,7 +191,8 @@ def test_tables_of_one_design_are_examined_once(tables):
     for table, out in ((base, None), (other, None), (base, held), (other, held), (tables["small-1"], None)):
         task, alone = (prepare("x", table, law, 4, (), OPTIONS, (), out, d) for d in (designs, None))
         assert task.fingerprint == alone.fingerprint and task.shape == alone.shape and task.design == alone.design
-        assert task.model.runs.sha256 == alone.model.runs.sha256 and task.model.options == alone.model.options
+        assert task.sha256 == task.model.runs.sha256 == alone.model.runs.sha256
+        assert task.model.options == alone.model.options
         (own, fresh) = (next(iter(t.padded.data["responses"].values())) for t in (task, alone))
         for name, leaf in own.items():
             np.testing.assert_array_equal(leaf, fresh[name])

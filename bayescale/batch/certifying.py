@@ -51,10 +51,13 @@ def certified_together(
         program = compiled(key, jax.vmap(_numbers_program(models[0])), *given)
         r_hat, bulk, tail, constant, diverged, e_bfmi = map(np.asarray, program(*given))
     total = int(np.prod(found["diverging"].shape[1:]))
-    made = []
+    made, named = [], {}
     for k, (model, own) in enumerate(zip(models, budgets, strict=True)):
         moves = np.flatnonzero(~constant[k])  # what is fixed has nothing to converge
-        names = _names(model, one, own)
+        asked = (id(model.structure), tuple(own))  # tables of one design have one
+        if asked not in named:
+            named[asked] = _names(model, one, own)
+        names = named[asked]
         numbers = [x[k, moves] for x in (r_hat, bulk, tail)]
         told = [names[j] for j in moves]
         counted = (int(diverged[k]), total)

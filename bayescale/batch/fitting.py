@@ -454,7 +454,7 @@ def _own_info(task: Task, outcome: Outcome, budgets: Sequence[float]) -> dict[st
     findings = (*task.design, *outcome.checks)
     answers = all(f.status != "fail" or f.code == "extrapolation" for f in task.design)
     return {
-        "runs": runs_info(task.model),
+        "runs": runs_info(task.model, task.sha256),
         "checks": [f.document() for f in outcome.checks],
         "headline_source": "posterior" if answers and outcome.certified else "none",
         "verdict": {"status": worst(findings), "lines": finding_lines(findings)},

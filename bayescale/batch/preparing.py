@@ -27,8 +27,8 @@ LEVELS = tuple(int(b) for k in range(3, 20) for b in (2**k, 1.5 * 2**k))
 class Task:
     """One table to be sampled: its model as it is and as it is compiled, and what the doctor found.
 
-    `fingerprint` stands for all that its result depends on: the key, what is asked of it, the version. `budgets` are
-    shown where none are asked for.
+    `sha256` is the table's own hash; `fingerprint` stands for all that its result depends on: the key, what is asked of
+    it, the version. `budgets` are shown where none are asked for.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Task:
     padded: Model
     key: np.ndarray
     design: tuple[Finding, ...]
+    sha256: str
     fingerprint: str
     budgets: tuple[float, ...]
 
@@ -104,9 +105,10 @@ def prepare(
         )
     require_answerable(response_findings(model), runs)
     key = _key(design.digest, padded)
-    about = f"{key.tolist()} {list(asked)} {_version()} {runs.sha256} {runs.rows}"  # audits look at every column
+    sha256 = runs.sha256
+    about = f"{key.tolist()} {list(asked)} {_version()} {sha256} {runs.rows}"  # audits look at every column
     fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
-    return Task(name, model, padded, key, design.findings, fingerprint, design.budgets)
+    return Task(name, model, padded, key, design.findings, sha256, fingerprint, design.budgets)
 
 
 def _is_plain(options: Mapping[str, Any], held: np.ndarray | None) -> bool:
