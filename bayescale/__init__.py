@@ -50,6 +50,7 @@ _PUBLIC = {
     ),
     "noise": ("NOISES",),
     "runs": ("Runs",),
+    "one_design": ("OneDesign",),
     "laws": ("LAWS", "find_law"),
     "model": ("Model", "build_model"),
     "reading": ("read_runs",),
@@ -202,6 +203,7 @@ if TYPE_CHECKING:
     from bayescale.laws import LAWS, find_law
     from bayescale.model import Model, build_model
     from bayescale.noise import NOISES
+    from bayescale.one_design import OneDesign
     from bayescale.plots import (
         plot_backtest,
         plot_calibration,

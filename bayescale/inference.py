@@ -401,7 +401,7 @@ def _all_examined(batch: Batch, workers: int | None, progress: bool | Progress |
             return fit.with_info(audit=[failed.document()], verdict=verdict, headline_source="none")
 
     datasets = dict(batch.info["datasets"])
-    headline = batch.tree["headline"].to_dataset().copy(deep=True)
+    headline = batch.tree["headline"].to_dataset().load().copy(deep=True)
     pool = ThreadPoolExecutor(workers or available_cores())
     with progress_bar(progress, f"examining {len(names)} tables") as report, one_blas_thread():
         try:

@@ -9,11 +9,12 @@ from worlds import chinchilla_world, mcse_distance
 import bayescale as bs
 from bayescale.batch import ladder
 from bayescale.batch.certifying import certified
-from bayescale.batch.chunks import Chunk
+from bayescale.batch.chunks import Chunk, _kept
 from bayescale.batch.preparing import prepare
 from bayescale.batch.storing import selected
 from bayescale.laws import find_law
 from bayescale.posterior import model_of
+from bayescale.sampling.ensemble import CHAINS, DRAWS
 
 OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
 
@@ -178,7 +179,7 @@ def test_side_by_side_as_an_accelerator_samples(tables, monkeypatch, precision):
         tree, told = found[name].tree, found.info["datasets"][name]["checks"]
         drawn = {str(n): np.asarray(v) for n, v in tree["posterior"].to_dataset().data_vars.items()}
         stats = {str(n): np.asarray(v) for n, v in tree["sample_stats"].to_dataset().data_vars.items()}
-        own = certified(model_of(found[name]), drawn, stats, [1e22])
+        own = certified(model_of(found[name]), drawn, stats, [1e22]).findings(0)
         assert [f.message for f in own] == [f["message"] for f in told if f["code"] != "precision"]
 
 
@@ -190,7 +191,8 @@ def test_tables_of_one_design_are_examined_once(tables):
     held = np.arange(len(base)) < 3
     for table, out in ((base, None), (other, None), (base, held), (other, held), (tables["small-1"], None)):
         task, alone = (prepare("x", table, law, 4, (), OPTIONS, (), out, d) for d in (designs, None))
-        assert task.fingerprint == alone.fingerprint and task.shape == alone.shape and task.design == alone.design
+        assert task.fingerprint == alone.fingerprint and task.design.shape == alone.design.shape
+        assert task.design.findings == alone.design.findings
         assert task.sha256 == task.model.runs.sha256 == alone.model.runs.sha256
         assert task.model.options == alone.model.options
         (own, fresh) = (next(iter(t.padded.data["responses"].values())) for t in (task, alone))
@@ -206,12 +208,12 @@ def test_single_precision(tables):
         task = prepare(name, table, law, 4, (), OPTIONS)
         for precision in ("float32", "float64"):
             chunk = Chunk([task], 1, precision)
-            ((found, checks),) = chunk.fetched(chunk.sample(ladder.RUNGS[0].plan), [(1e22,)])
-            outcome = ladder._outcome(task, "alone", found, checks, precision)
-            status = {f.code: f.status for f in outcome.checks}
-            means[precision] = outcome.values["alpha"].mean(), outcome.values["alpha"].std() / 20  # 400 effective draws
+            drawn = chunk.drawn(chunk.sample(ladder.RUNGS[0].plan), [(1e22,)])
+            status = {f.code: f.status for f in drawn.certificates.findings(0)}
+            alpha = drawn.values["alpha"]
+            means[precision] = alpha.mean(), alpha.std() / 20  # 400 effective draws
             if precision == "float32":
-                assert found["flat"].dtype == np.float32
+                assert drawn.flat.dtype == np.float32
                 assert status["precision"] == ("fail" if name == "quiet" else "pass")
     (one, error), (other, _) = means["float32"], means["float64"]
     assert abs(one - other) < 4.5 * np.sqrt(2) * error
@@ -230,9 +232,9 @@ def test_faults_of_the_law_are_raised():
 
 
 def test_kept_draws_of_more_chains_lie_in_halves():
-    x = np.arange(8 * 800.0).reshape(8, 800)
-    kept = ladder._kept(x)
-    assert kept.shape == (ladder.CHAINS, ladder.DRAWS)
+    x = np.arange(8 * 800.0).reshape(1, 8, 800)
+    (kept,) = _kept(x)
+    assert kept.shape == (CHAINS, DRAWS)
     assert set(kept[0, :200] // 800) == {0.0} and set(kept[0, 200:] // 800) == {1.0}  # split R-hat sees both chains
 
 
@@ -307,7 +309,7 @@ def test_a_number_that_is_not_one_is_never_certified(tables):
     found = chunk.sample(ladder.RUNGS[0].few)
     found["values"]["B"] = np.array(found["values"]["B"])
     found["values"]["B"][1, 7] = np.nan
-    ((_, checks),) = chunk.fetched(found, [()])
+    checks = chunk.drawn(found, [()]).certificates.findings(0)
     assert any("(B)" in f.message for f in checks if f.status == "fail")
 
 

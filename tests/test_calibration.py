@@ -64,10 +64,10 @@ def test_a_fit_brings_its_cut(monkeypatch):
     class Seen(Exception):
         pass
 
-    def prepare(name, table, law, seed, flops, options, **more):
+    def prepare_all(tables, law, seed, flops, options):
         raise Seen(options["min_flops"])
 
-    monkeypatch.setattr(calibrating, "prepare", prepare)
+    monkeypatch.setattr(calibrating, "prepare_all", prepare_all)
     model = bs.build_model("chinchilla", DESIGN, group="none", min_flops="auto")
     given = stand_in("chinchilla", DESIGN, model=model)
     with pytest.raises(Seen, match="auto"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bayescale.diagnostics import check_draws, judge_convergence
+from bayescale.diagnostics import check_draws, judge_convergence, judge_together
 from bayescale.errors import Finding
 from bayescale.law import PooledLaw, call
 from bayescale.model import Model, Structure, compiled
@@ -22,55 +24,90 @@ DIVERGENT = 1e-3
 LEAST_NOISE = 1e-3
 
 
+@dataclass(frozen=True, eq=False)
+class Certificates:
+    """The checks of some tables: their numbers by code, which tables pass all, and the findings of one of them.
+
+    Findings are worded when they are asked for: of thousands of tables few are read one by one.
+    """
+
+    numbers: Mapping[str, np.ndarray]
+    passed: np.ndarray
+    findings: Callable[[int], tuple[Finding, ...]]
+
+
 def certified(
-    model: Model, values: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], budgets: Sequence[float]
-) -> tuple[Finding, ...]:
-    """The checks of a single fit on every number that is reported, from draws (chain, draw, …) of one table."""
+    model: Model,
+    values: Mapping[str, np.ndarray],
+    stats: Mapping[str, np.ndarray],
+    budgets: Sequence[float],
+    single: bool = False,
+) -> Certificates:
+    """The checks of a single fit on every number that is reported, from draws (chain, draw, …) of one table.
+
+    Of draws in `single` precision whether the noise is large enough for it, too.
+    """
     exact = {n: np.asarray(v, float) for n, v in values.items()}
     told = dict(zip(_names(model, values, budgets), _reported(model, exact, model.references, budgets), strict=True))
-    return check_draws(told, stats, ess=ESS, divergent=DIVERGENT)
+    found = check_draws(told, stats, ess=ESS, divergent=DIVERGENT)
+    found += (noise_is_large(_noise(exact, np)),) if single else ()
+    numbers = {f.code: np.asarray([np.nan if f.value is None else f.value]) for f in found}
+    passed = bool(found) and all(f.status == "pass" for f in found)
+    return Certificates(numbers, np.asarray([passed]), lambda k: found)
 
 
 def certified_together(
-    models: Sequence[Model], found: Mapping[str, Any], references: Mapping[str, Any], budgets: Sequence[Sequence[float]]
-) -> list[tuple[Finding, ...]]:
+    designs: Sequence[Model],
+    found: Mapping[str, Any],
+    references: Mapping[str, Any],
+    budgets: Sequence[Sequence[float]],
+    single: bool = False,
+) -> Certificates:
     """The same for tables of one structure, from what an ensemble drew, where it lies: only the numbers are fetched.
 
-    `found` and `references` have a leading axis of lanes, of which the first are these tables.
+    `designs` are the models of the tables, or of others of their design; `found` and `references` have a leading axis
+    of lanes, of which the first are these tables.
     """
     import jax
 
-    values = found["values"]
+    values, count = found["values"], len(designs)
     one = {n: np.empty(v.shape[1:]) for n, v in values.items()}  # only shapes are looked at
     lanes = len(found["energy"])
-    costs = np.stack([np.asarray(b, float) for b in [*budgets, *[budgets[-1]] * (lanes - len(budgets))]])
+    costs = np.empty((lanes, len(budgets[0])))
+    costs[:count], costs[count:] = budgets, budgets[-1]
     with jax.enable_x64(True):
         given = (values, references, costs, found["energy"], found["diverging"])
         device = jax.config.jax_default_device
-        key = ("certificate", models[0].structure.key, device and device.id)
-        program = compiled(key, jax.vmap(_numbers_program(models[0])), *given)
-        r_hat, bulk, tail, constant, diverged, e_bfmi = map(np.asarray, program(*given))
+        key = ("certificate", designs[0].structure.key, device and device.id)
+        program = compiled(key, jax.vmap(_numbers_program(designs[0])), *given)
+        *numbers, constant, diverged, e_bfmi, noise = (np.asarray(x)[:count] for x in program(*given))
     total = int(np.prod(found["diverging"].shape[1:]))
-    made, named = [], {}
-    for k, (model, own) in enumerate(zip(models, budgets, strict=True)):
+    told, passed = judge_together(numbers, ~constant, (diverged, total), e_bfmi, ess=ESS, divergent=DIVERGENT)
+    if single:
+        told, passed = {**told, "precision": noise}, passed & (noise >= LEAST_NOISE)
+
+    def findings(k: int) -> tuple[Finding, ...]:
         moves = np.flatnonzero(~constant[k])  # what is fixed has nothing to converge
-        asked = (id(model.structure), tuple(own))  # tables of one design have one
-        if asked not in named:
-            named[asked] = _names(model, one, own)
-        names = named[asked]
-        numbers = [x[k, moves] for x in (r_hat, bulk, tail)]
-        told = [names[j] for j in moves]
+        names = _names(designs[k], one, budgets[k])
+        named, own = [names[j] for j in moves], [x[k, moves] for x in numbers]
         counted = (int(diverged[k]), total)
-        made.append(judge_convergence(told, numbers, counted, e_bfmi[k], ess=ESS, divergent=DIVERGENT))
-    return made
+        made = judge_convergence(named, own, counted, e_bfmi[k], ess=ESS, divergent=DIVERGENT)
+        return made + ((noise_is_large(float(noise[k])),) if single else ())
+
+    return Certificates(told, passed, findings)
 
 
-def noise_is_large(values: Mapping[str, np.ndarray]) -> Finding:
-    """Whether single precision resolves the residuals."""
-    smallest = min((float(np.median(v)) for n, v in values.items() if n.startswith("sigma")), default=float("inf"))
+def noise_is_large(smallest: float) -> Finding:
+    """Whether single precision resolves the residuals, by the median of the least scale of the noise."""
     fine = smallest >= LEAST_NOISE
     message = f"noise of {smallest:.2g}; single precision needs at least {LEAST_NOISE:g}"
     return Finding("precision", "precision", "pass" if fine else "fail", smallest, LEAST_NOISE, message)
+
+
+def _noise(values: Mapping[str, Any], xp: Any) -> Any:
+    """The median of the least scale of the noise; infinite where there is none."""
+    medians = [xp.median(v) for n, v in values.items() if n.startswith("sigma")]
+    return functools.reduce(xp.minimum, medians, np.inf)
 
 
 def by_level(model: Model, values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -117,7 +154,7 @@ def _reported(
 
 
 def _numbers_program(model: Model) -> Callable[..., tuple[Any, ...]]:
-    """The function of one table's draws: R-hat, bulk and tail sizes, which never move, divergences, E-BFMI."""
+    """The function of one table's draws: R-hat, bulk and tail sizes, which never move, divergences, E-BFMI, noise."""
 
     def run(values, references, budgets, energy, diverging):
         import jax.numpy as jnp
@@ -128,6 +165,6 @@ def _numbers_program(model: Model) -> Callable[..., tuple[Any, ...]]:
         e_bfmi = jnp.mean(jnp.diff(energy, axis=-1) ** 2, axis=-1) / jnp.var(energy, axis=-1)
         top = x.max(axis=(-2, -1))
         constant = (top == x.min(axis=(-2, -1))) & jnp.isfinite(top)
-        return *diagnose(x), constant, diverging.sum(), e_bfmi
+        return *diagnose(x), constant, diverging.sum(), e_bfmi, jnp.asarray(_noise(exact, jnp))
 
     return run

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.batch.certifying import certified, certified_together
+from bayescale.batch.certifying import Certificates, certified, certified_together
 from bayescale.batch.preparing import Task
-from bayescale.errors import Finding
 from bayescale.model import compiled
 from bayescale.sampling.ensemble import CHAINS, DRAWS, WARMUP, Plan, blank_state, ensemble_program
 
@@ -19,8 +18,12 @@ from bayescale.sampling.ensemble import CHAINS, DRAWS, WARMUP, Plan, blank_state
 LANES, LANES_BYTES = 2048, 8e9
 #: As many times the draws of one ensemble are checked where they lie; more of them on the host, table by table.
 POOLED_THERE = 2
+#: Draws stay on an accelerator until they are looked at, unless more than this share of its memory is taken.
+CROWDED = 0.5
 #: What an ensemble returns beside its draws.
 _BESIDE = ("state", "potentials")
+#: The sampler's numbers of every transition.
+_STATS = ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")
 
 
 def lanes_for(task: Task) -> int:
@@ -29,11 +32,41 @@ def lanes_for(task: Task) -> int:
 
     if jax.default_backend() == "cpu":
         return 1
-    structure, (_, rows) = task.padded.structure, task.shape
+    structure, (_, rows) = task.design.padded.structure, task.design.shape
     sampled = 3 * (WARMUP + DRAWS) * structure.dimension + 16 * rows  # positions, momenta, a copy; a gradient
     checked = 8 * DRAWS * 3 * structure.coordinates.dimension  # ranks, halves and spectra of about so many numbers
     most = LANES_BYTES / (8 * CHAINS * (sampled + checked))
     return int(2 ** np.clip(np.floor(np.log2(most)), 0, np.log2(LANES)))
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What some tables of one shape drew, in arrays (table, chain, draw, …), and their certificates.
+
+    Kept are `CHAINS` × `DRAWS` draws, thinned where there were more. Arrays lie where they were made: on an accelerator
+    nothing is fetched until it is looked at.
+    """
+
+    flat: Any
+    values: Mapping[str, Any]
+    stats: Mapping[str, Any]
+    gradients: np.ndarray
+    certificates: Certificates
+
+    @classmethod
+    def kept(cls, found: Mapping[str, Any], certificates: Certificates) -> Drawn:
+        """What is kept of an ensemble's, or NUTS's, result."""
+        values = {n: _kept(v) for n, v in found["values"].items()}
+        stats = {n: _kept(found[n]) for n in _STATS}
+        return cls(_kept(found["flat"]), values, stats, np.asarray(found["gradients"]), certificates)
+
+    @cached_property
+    def on_host(self) -> Drawn:
+        """The same where NumPy reads it."""
+        import jax
+
+        flat, values, stats = jax.device_get((self.flat, self.values, self.stats))
+        return Drawn(flat, values, stats, self.gradients, self.certificates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +86,19 @@ class Chunk:
         import jax
 
         if self.lanes == 1:
-            return self._exact(self.tasks[0].padded.data)
+            return self._exact(self.tasks[0].data)
         with jax.enable_x64(self.precision == "float64"):
-            return jax.device_put(self._exact(side_by_side([t.padded.data for t in self.tasks], self.lanes)))
+            if any(t.design is not self.tasks[0].design for t in self.tasks):
+                return jax.device_put(self._exact(side_by_side([t.data for t in self.tasks], self.lanes)))
+            shared = self._exact({k: v for k, v in self.tasks[0].data.items() if k != "responses"})
+            own = side_by_side([t.responses for t in self.tasks], self.lanes)
+
+            def spread(tree):
+                return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (self.lanes, *x.shape)), tree)
+
+            device = jax.config.jax_default_device
+            copied = compiled(("lanes", self.lanes, device and device.id), spread, shared)(shared)
+            return {**copied, "responses": jax.device_put(self._exact(own))}
 
     def _exact(self, tree: Any) -> Any:
         """Numbers in the precision of the chunk."""
@@ -69,10 +112,10 @@ class Chunk:
         """The ensemble's draws; another `repeat` draws others, from a `state` its chains go on."""
         import jax
 
-        structure = self.tasks[0].padded.structure
+        structure = self.tasks[0].design.padded.structure
         program: Callable[..., Any] = ensemble_program(structure)
         keys = [t.key + np.uint32(repeat) for t in self.tasks]
-        begin = state or blank_state(structure, self.tasks[0].padded.data)
+        begin = state or blank_state(structure, self.tasks[0].data)
         if self.lanes == 1:
             (key,) = keys
         else:  # all go on or none, so that what is not asked for is not computed; one plan, or loops would end apart
@@ -100,24 +143,45 @@ class Chunk:
         with jax.enable_x64(self.precision == "float64"):
             return jax.tree.map(joined, *({k: v for k, v in p.items() if k not in _BESIDE} for p in parts))
 
-    def fetched(
-        self, found: Mapping[str, Any], budgets: Sequence[Sequence[float]]
-    ) -> list[tuple[dict[str, Any], tuple[Finding, ...]]]:
-        """The draws of every table, and their checks, for which optimal sizes at the table's budgets count too."""
+    def drawn(self, found: Mapping[str, Any], budgets: Sequence[Sequence[float]]) -> Drawn:
+        """What is kept of the draws, and every table's checks, for which optimal sizes at its budgets count too."""
         import jax
 
-        drawn = {k: v for k, v in found.items() if k not in _BESIDE}
-        models = [t.model for t in self.tasks]
-        there = self.lanes > 1 and found["energy"].size <= POOLED_THERE * self.lanes * CHAINS * DRAWS
-        told = certified_together(models, found, self.data["references"], budgets) if there else None
+        single, count = self.precision == "float32", len(self.tasks)
         if self.lanes == 1:
-            each = [jax.tree.map(np.asarray, drawn)]
-        else:
-            leaves, shape = jax.tree.flatten(jax.device_get(drawn))
-            each = [shape.unflatten([x[k] for x in leaves]) for k in range(len(self.tasks))]
-        if told is None:
-            told = [certified(m, d["values"], d, b) for m, d, b in zip(models, each, budgets, strict=True)]
-        return [*zip(each, told, strict=True)]
+            one = jax.tree.map(np.asarray, {k: v for k, v in found.items() if k not in _BESIDE})
+            told = certified(self.tasks[0].model, one["values"], one, budgets[0], single)
+            return Drawn.kept(jax.tree.map(lambda x: x[None], one), told)
+        if found["energy"].size <= POOLED_THERE * self.lanes * CHAINS * DRAWS:
+            models = [t.design.model for t in self.tasks]
+            told = certified_together(models, found, self.data["references"], budgets, single)
+            made = Drawn.kept(found, told)
+            return made.on_host if _crowded() else made
+        fetched = jax.device_get({k: v for k, v in found.items() if k not in _BESIDE})
+        each = [jax.tree.map(lambda x, k=k: x[k], fetched) for k in range(count)]
+        given = zip(self.tasks, each, budgets, strict=True)
+        told = [certified(t.model, d["values"], d, b, single) for t, d, b in given]
+        numbers = {code: np.concatenate([t.numbers[code] for t in told]) for code in told[0].numbers}
+        passed = np.concatenate([t.passed for t in told])
+        return Drawn.kept(fetched, Certificates(numbers, passed, lambda k: told[k].findings(0)))
+
+
+def _crowded() -> bool:
+    """Whether too much of an accelerator's memory is taken for draws to stay there; a CPU does not say."""
+    import jax
+
+    devices = [jax.config.jax_default_device] if jax.config.jax_default_device else jax.local_devices()
+    told = [d.memory_stats() or {} for d in devices]
+    return any(t.get("bytes_in_use", 0) > CROWDED * t.get("bytes_limit", np.inf) for t in told)
+
+
+def _kept(x: Any) -> Any:
+    """Draws thinned to `CHAINS` × `DRAWS`: chains that share a row lie one after the other, as halves of it."""
+    if x.shape[1:3] == (CHAINS, DRAWS):
+        return x
+    joined = x.reshape(len(x), CHAINS, -1, *x.shape[3:])
+    step = max(1, joined.shape[2] // DRAWS)
+    return joined[:, :, step - 1 :: step][:, :, :DRAWS]
 
 
 def side_by_side(trees: Sequence[Any], lanes: int) -> Any:

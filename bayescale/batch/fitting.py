@@ -6,50 +6,25 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from bayescale.allocation import require_budgets, splits_budgets
-from bayescale.batch.certifying import DIVERGENT, ESS
-from bayescale.batch.ladder import CHAINS, DRAWS, MANY, Failure, Outcome, climb
-from bayescale.batch.preparing import Task, effect_parts, names_of, prepare
+from bayescale.allocation import require_budgets
+from bayescale.batch.assembling import assemble
+from bayescale.batch.ladder import MANY, Failure, Outcome, climb
+from bayescale.batch.preparing import Task, names_of, prepare_all
 from bayescale.batch.storing import BLOCK, Store, joined, selected
-from bayescale.errors import (
-    BayescaleError,
-    LawError,
-    NotConverged,
-    nearest,
-    require_prob,
-    require_seed,
-    require_workers,
-    worst,
-)
-from bayescale.inference import examined, fit_info, runs_info
+from bayescale.errors import LawError, NotConverged, nearest, require_prob, require_seed, require_workers
+from bayescale.inference import examined
 from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
 from bayescale.model import resolved_pool
-from bayescale.posterior import (
-    CERTIFIED,
-    FAILED,
-    POSITION,
-    UNCERTIFIED,
-    Batch,
-    axis_labels,
-    variable_dims,
-    with_verdicts,
-)
+from bayescale.posterior import CERTIFIED, Batch
 from bayescale.runs import Runs
-from bayescale.sampling import Progress, Settings, part_of, progress_bar
-from bayescale.verdicts import finding_lines
+from bayescale.sampling import Progress, part_of, progress_bar
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-SCHEMA = "bayescale.batch/1"
 PRECISIONS = ("float64", "float32")
-#: What a table is certified by, where that differs from a single fit.
-BARS = {"ess": ESS, "divergent": DIVERGENT}
 #: The share of the time that sampling takes where intervals are examined too.
 _SAMPLING = 0.2
 
@@ -93,7 +68,8 @@ def fit_many(
     law
         A name from the catalogue or a `Law`.
     tables
-        By name, or a sequence: `Runs`, or whatever `read_runs` takes.
+        By name, or a sequence: `Runs`, or whatever `read_runs` takes. Thousands that have the same runs and differ in
+        the loss alone are best given as a `OneDesign`, as `simulate` makes them.
     seed
         A table's draws depend on the seed, its own numbers and the options: not on its name, nor on the other tables.
     noise, group, prob, flops, fix, tie, priors, min_flops, pool, references
@@ -169,7 +145,10 @@ def fit_many(
     with progress_bar(progress, f"{law.spec} on {len(named)} tables", steady=len(named) >= MANY) as report:
         report(0.0, "reading")
         asked = (prob, tuple(flops), precision)
-        tasks, refused = _prepared(named, law, seed, flops, options, asked, held_out)
+        tasks, faults = prepare_all(named, law, seed, flops, options, asked, held_out)
+        laws = [e for e in faults.values() if isinstance(e, LawError)]
+        if laws and not tasks:  # a fault of the law, which no table escapes
+            raise laws[0]
         parts = kept.found(tasks, law) if kept else []
         if examine:
             parts = [examined(part, workers=workers, progress=_examining(report)) for part in parts]
@@ -196,13 +175,14 @@ def fit_many(
             if interrupted:
                 break
     if not parts:
-        parts = [assemble(law, [], {}, _status([], {}, {}, {}), seed=seed, prob=prob, noise=noise, budgets={})]
-    batch = joined(parts, law, [*named], refused)
+        parts = [assemble(law, [], {}, {}, {}, seed=seed, prob=prob, noise=noise, budgets={})]
+    batch = joined(parts, law, [*named], {n: str(e) for n, e in faults.items()})
     if interrupted and not batch.names:
         raise KeyboardInterrupt
     batch = replace(batch, info={**batch.info, "interrupted": interrupted})
     status = batch.status
-    if left := [n for n in status.index if status.loc[n, "status"] != CERTIFIED]:
+    became = status["status"].to_dict()
+    if left := [str(n) for n in became if became[n] != CERTIFIED]:
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         warnings.warn(
             NotConverged(f"{len(left)} of {len(status)} tables are not certified ({shown}): see .status", "converged"),
@@ -213,12 +193,12 @@ def fit_many(
 
 def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str, report: Progress) -> Batch:
     """A part of the batch, sampled in this process."""
-    budgets = {t.name: given["flops"] or t.budgets for t in block}
+    budgets = {t.name: given["flops"] or t.design.budgets for t in block}
     sampling = _SAMPLING if given["examine"] else 1.0
     heard = part_of(report, 0, sampling)
     outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], heard)
-    status = _status([t.name for t in block], outcomes, spent, failures)
-    part = assemble(law, block, outcomes, status, seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
+    made = dict(seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
+    part = assemble(law, block, outcomes, spent, failures, **made)
     if given["examine"] and not interrupted:
         try:
             part = examined(part, workers=given["workers"], progress=part_of(report, sampling, 1))
@@ -255,28 +235,6 @@ def _examining(report: Progress) -> Progress:
     return lambda share, doing: report(0.0, f"{doing} ({share:.0%})")
 
 
-def _prepared(
-    named: Mapping[str, Any],
-    law: Law,
-    seed: int,
-    flops: Sequence[float],
-    options: Mapping[str, Any],
-    asked: Sequence[Any],
-    held_out: Mapping[str, np.ndarray],
-) -> tuple[list[Task], dict[str, str]]:
-    """The tables that can be sampled, and why the others cannot; a fault of the law that no table escapes is raised."""
-    tasks, refused, faults, designs = [], {}, [], {}
-    for name, table in named.items():
-        try:
-            tasks.append(prepare(name, table, law, seed, flops, options, asked, held_out.get(name), designs))
-        except BayescaleError as error:
-            refused[name] = str(error)
-            faults += [error] if isinstance(error, LawError) else []
-    if faults and not tasks:
-        raise faults[0]
-    return tasks, refused
-
-
 def _sampled(
     tasks: Sequence[Task],
     budgets: Mapping[str, Sequence[float]],
@@ -309,160 +267,3 @@ def _sampled(
     except KeyboardInterrupt:
         interrupted = True
     return outcomes, spent, failures, interrupted
-
-
-def _status(
-    names: Sequence[str],
-    outcomes: Mapping[str, Outcome],
-    spent: Mapping[str, tuple[float, int]],
-    failures: Mapping[str, str],
-) -> pd.DataFrame:
-    """One row a table: what became of it, in a word, in a sentence and in numbers."""
-    import pandas as pd
-
-    rows = []
-    for name in names:
-        sentence = failures.get(name, "interrupted before it")
-        row: dict[str, Any] = {"dataset": name, "status": FAILED, "rung": None, "sentence": sentence}
-        if name in outcomes:
-            found = outcomes[name]
-            numbers = {f.code.replace("-", "_"): f.value for f in found.checks}
-            bad = "; ".join(f.message for f in found.checks if f.status != "pass")
-            seconds, gradients = spent[name]
-            row |= {
-                "status": CERTIFIED if found.certified else UNCERTIFIED,
-                "rung": found.rung,
-                "sentence": f"not certified: {bad}" if bad else f"certified by {found.rung}",
-                "rows": len(found.task.model.runs),
-                **numbers,
-                "gradients": gradients,
-                "seconds": seconds,
-            }
-        rows.append(row)
-    return pd.DataFrame(rows, columns=None if rows else ["dataset", "status", "rung", "sentence"]).set_index("dataset")
-
-
-def assemble(
-    law: Law,
-    tasks: Sequence[Task],
-    outcomes: Mapping[str, Outcome],
-    status: pd.DataFrame,
-    *,
-    seed: int,
-    prob: float,
-    noise: str,
-    budgets: Mapping[str, Sequence[float]],
-) -> Batch:
-    """The batch of the tables that were sampled."""
-    import xarray as xr
-
-    sampled = [t for t in tasks if t.name in outcomes]
-    found = [outcomes[t.name] for t in sampled]
-    variables = _variables(found)
-    infos, of_design = {}, {}
-    for task, outcome in zip(sampled, found, strict=True):
-        shared = (id(task.padded.structure), outcome.rung)  # tables of one design have one
-        if shared not in of_design:
-            of_design[shared] = _design_info(task, outcome, [*variables], seed=seed, prob=prob)
-        infos[task.name] = of_design[shared] | _own_info(task, outcome, budgets[task.name])
-    names = [t.name for t in sampled]
-    coords = {"dataset": names, "chain": np.arange(CHAINS), "draw": np.arange(DRAWS)}
-    width = max((t.model.structure.coordinates.dimension for t in sampled), default=0)
-    z = np.full((len(names), CHAINS, DRAWS, width), np.nan)
-    for k, (task, outcome) in enumerate(zip(sampled, found, strict=True)):
-        own = task.model.structure.coordinates.dimension
-        z[k, ..., :own] = outcome.flat[..., :own]
-    stats = {n: np.stack([o.stats[n] for o in found]) for n in found[0].stats} if found else {}
-    posterior = xr.Dataset(variables, coords=coords)
-    posterior = posterior.assign_coords({d: np.arange(n) for d, n in posterior.sizes.items() if d not in coords})
-    numbered = {**coords, "coordinate": np.arange(width)}
-    shared = {n for info in infos.values() for n in info["reported"]}
-    tree = xr.DataTree.from_dict(
-        {
-            "posterior": posterior,
-            "headline": posterior[[n for n in variables if n in shared]],
-            "unconstrained_posterior": xr.Dataset(
-                {"z": (("dataset", "chain", "draw", "coordinate"), z)}, coords=numbered
-            ),
-            "sample_stats": xr.Dataset({n: (("dataset", "chain", "draw"), v) for n, v in stats.items()}, coords=coords),
-        }
-    )
-    info = {
-        "schema": SCHEMA,
-        "law": law.name,
-        "law_options": dict(law.options),
-        "law_digest": law.digest(),
-        "options": {"pool": law.pool if isinstance(law, PooledLaw) else None},
-        "noise": noise,
-        "group": sorted({c for i in infos.values() for c in i["group"]}),
-        "seed": seed,
-        "prob": prob,
-        "sampler": "ladder",
-        "settings": {"chains": CHAINS, "draws": DRAWS, **BARS},
-        "interrupted": False,
-        "headline_source": "posterior",
-        "datasets": infos,
-    }
-    return Batch(tree, law, info, with_verdicts(status, infos), {t.name: t.model.runs for t in sampled})
-
-
-def _variables(found: Sequence[Outcome]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Every variable of the posterior over all tables; what a table lacks, or has fewer levels of, is not-a-number.
-
-    Effects of groups, which are many, are kept in single precision: that is far below their Monte Carlo error.
-    """
-    made: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    parts = [{**o.values, **effect_parts(o.task, o.flat)} for o in found]
-    for name in dict.fromkeys(n for part in parts for n in part):
-        model = next(o.task.model for o, part in zip(found, parts, strict=True) if name in part)
-        dims = tuple(
-            f"{POSITION}{d.removeprefix('level_')}" if d.startswith("level_") else d for d in variable_dims(model, name)
-        )
-        kind = np.float32 if name.startswith("u_") else np.float64
-        own = {k: part[name] for k, part in enumerate(parts) if name in part}
-        shapes = {v.shape for v in own.values()}
-        if len(own) == len(found) and len(shapes) == 1:
-            values = np.stack([*own.values()], dtype=kind, casting="same_kind")
-        else:
-            values = np.full((len(found), *np.max([*shapes], axis=0)), np.nan, kind)
-            for k, v in own.items():
-                values[(k, *(slice(0, n) for n in v.shape))] = v
-        made[name] = (("dataset", "chain", "draw", *dims), values)
-    return made
-
-
-def _design_info(task: Task, outcome: Outcome, every: Sequence[str], *, seed: int, prob: float) -> dict[str, Any]:
-    """What the fits of all tables of one design say of themselves."""
-    model, runs = task.model, task.model.runs
-    info = fit_info(model, task.design, prob=prob, sampler=outcome.rung, settings=Settings(CHAINS, DRAWS, seed=seed))
-    info["settings"] |= {**BARS, "warmup": None}  # what is kept may come from several runs
-    hidden = {i.ratio for i in model.structure.intercepts} | {i.site for i in model.structure.intercepts}
-    own = [*outcome.values, *(i.site for i in model.structure.intercepts)]
-    return info | {
-        "reported": [n for n in outcome.values if n not in hidden],
-        "absent": [n for n in every if n not in own],
-        "levels": {g.column: list(g.levels) for g in model.groupings}
-        | {c: list(runs.labels(c)[1]) for c in sorted({p.over for p in model.law.parameters if p.over})},
-        "axes": {d: list(labels) for d, labels in axis_labels(model).items() if not d.startswith("level_")},
-        "coordinates": _coordinate_labels(task),
-        "columns": [*runs.columns],
-    }
-
-
-def _own_info(task: Task, outcome: Outcome, budgets: Sequence[float]) -> dict[str, Any]:
-    """What the table's own fit says beside it."""
-    findings = (*task.design, *outcome.checks)
-    answers = all(f.status != "fail" or f.code == "extrapolation" for f in task.design)
-    return {
-        "runs": runs_info(task.model, task.sha256),
-        "checks": [f.document() for f in outcome.checks],
-        "headline_source": "posterior" if answers and outcome.certified else "none",
-        "verdict": {"status": worst(findings), "lines": finding_lines(findings)},
-        "budgets": list(budgets) if splits_budgets(task.model.law) else [],
-        "fingerprint": task.fingerprint,
-    }
-
-
-def _coordinate_labels(task: Task) -> list[str]:
-    slots = task.model.structure.coordinates.slots
-    return [s.parameter.name if s.size == 1 else f"{s.parameter.name}[{k}]" for s in slots for k in range(s.size)]

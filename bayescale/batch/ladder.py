@@ -7,18 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from bayescale.batch.certifying import certified, noise_is_large
-from bayescale.batch.chunks import Chunk, lanes_for
+from bayescale.batch.certifying import certified
+from bayescale.batch.chunks import Chunk, Drawn, lanes_for
 from bayescale.batch.preparing import Task
 from bayescale.errors import Finding
 from bayescale.model import available_cores
 from bayescale.posterior import evaluate_draws
 from bayescale.sampling import Settings, sampler_named
-from bayescale.sampling.ensemble import CHAINS, DRAWS, Plan
+from bayescale.sampling.ensemble import Plan
 
 logger = logging.getLogger("bayescale")
 
@@ -41,7 +40,7 @@ class Rung:
 
     def plan_for(self, task: Task) -> Plan | Settings:
         """How a table is sampled at this rung."""
-        return self.few if self.few is not None and len(task.model.runs) < FEW else self.plan
+        return self.few if self.few is not None and len(task.design.model.runs) < FEW else self.plan
 
 
 #: Numbers of the random draws that a rung may take, so that no two rungs share one.
@@ -66,24 +65,38 @@ RUNGS = (
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of one table at one rung: draws that are kept, their checks, and what they cost.
-
-    `flat` and `values` are of `CHAINS` × `DRAWS` draws, thinned where there were more.
-    """
+    """What came of one table at one rung: its place among what was drawn at once, its checks, and what it cost."""
 
     task: Task
     rung: str
-    flat: np.ndarray
-    values: Mapping[str, np.ndarray]
-    stats: Mapping[str, np.ndarray]
-    checks: tuple[Finding, ...]
-    gradients: int
-    seconds: float = 0.0
+    drawn: Drawn
+    place: int
+    seconds: float
 
     @property
     def certified(self) -> bool:
         """Whether every check passed."""
-        return bool(self.checks) and all(f.status == "pass" for f in self.checks)
+        return bool(self.drawn.certificates.passed[self.place])
+
+    @property
+    def checks(self) -> tuple[Finding, ...]:
+        """What was checked."""
+        return self.drawn.certificates.findings(self.place)
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The flat vectors of the draws that are kept, (chain, draw, dimension)."""
+        return np.asarray(self.drawn.on_host.flat[self.place], float)
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """Every parameter and derived quantity of the draws that are kept, by name."""
+        return {n: v[self.place] for n, v in self.drawn.on_host.values.items()}
+
+    @property
+    def gradients(self) -> int:
+        """How many gradients the draws took."""
+        return int(self.drawn.gradients[self.place])
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +163,12 @@ def _run(
     import jax
 
     by_shape: dict[tuple, list[Task]] = {}
+    kinds: dict[tuple[int, int], tuple] = {}  # a shape is long to compare: once a design
     for task in tasks:
-        by_shape.setdefault((task.shape, len(budgets[task.name]), rung.plan_for(task)), []).append(task)
+        asked = len(budgets[task.name])
+        if (id(task.design), asked) not in kinds:
+            kinds[id(task.design), asked] = (task.design.shape, asked, rung.plan_for(task))
+        by_shape.setdefault(kinds[id(task.design), asked], []).append(task)
     chunks = []
     for same in by_shape.values():
         lanes = 1 if isinstance(rung.plan, Settings) else lanes_for(same[0])
@@ -179,10 +196,9 @@ def _run(
                 more = replace(plan, phases=(0, 0, 0, 0))
                 on.append(chunk.sample(more, salt + rung.lengths * k + j, on[-1]["state"]))
             parts.append(chunk.pooled(on, axis=1))
-        each = zip(tasks, chunk.fetched(chunk.pooled(parts, axis=0), own), strict=True)
-        made = [_outcome(t, rung.name, drawn, checks, precision) for t, (drawn, checks) in each]
+        drawn = chunk.drawn(chunk.pooled(parts, axis=0), own)
         seconds = (time.perf_counter() - began) / len(tasks)
-        return [replace(o, seconds=seconds) for o in made]
+        return [Outcome(t, rung.name, drawn, k, seconds) for k, t in enumerate(tasks)]
 
     # NUTS takes a thread a chain itself; an accelerator is kept busy by two chunks, one being checked on the host.
     many = (workers or available_cores()) if jax.default_backend() == "cpu" else 2 * len(devices)
@@ -209,6 +225,8 @@ def _next(queue: Iterator[tuple[int, int, Sequence[Task]]]) -> list[tuple[int, i
 
 def _by_nuts(task: Task, settings: Settings, budgets: Sequence[float], rung: str) -> Outcome:
     """NUTS, with smaller steps still where transitions diverge."""
+    import jax
+
     began = time.perf_counter()
     seed = int(task.key.view(np.uint64)[0] >> np.uint64(1))
     _, sample = sampler_named("nuts")
@@ -217,24 +235,8 @@ def _by_nuts(task: Task, settings: Settings, budgets: Sequence[float], rung: str
         drawn = sample(task.padded, replace(settings, seed=seed, target_accept=0.998), after=drawn)
     out = evaluate_draws(task.padded, drawn.flat.reshape(-1, drawn.flat.shape[-1]))["values"]
     values = {n: v.reshape(*drawn.flat.shape[:2], *v.shape[1:]) for n, v in out.items()}
-    found = {"flat": drawn.flat, "values": values, **drawn.stats, "gradients": drawn.gradients}
-    made = _outcome(task, rung, found, certified(task.model, values, drawn.stats, budgets), "float64")
-    return replace(made, seconds=time.perf_counter() - began)
-
-
-def _outcome(task: Task, rung: str, found: Mapping[str, Any], checks: Sequence[Finding], precision: str) -> Outcome:
-    """The draws that are kept of all that were checked."""
-    values = {n: _kept(v) for n, v in found["values"].items()}
-    stats = {n: _kept(found[n]) for n in ("energy", "acceptance_rate", "step_size", "n_steps", "diverging")}
-    more = (noise_is_large(values),) if precision == "float32" else ()
-    flat = np.asarray(_kept(found["flat"]), float)
-    return Outcome(task, rung, flat, values, stats, (*checks, *more), int(found["gradients"]))
-
-
-def _kept(x: np.ndarray) -> np.ndarray:
-    """Draws thinned to `CHAINS` × `DRAWS`: chains that share a row lie one after the other, as halves of it."""
-    if x.shape[:2] == (CHAINS, DRAWS):
-        return x
-    joined = x.reshape(CHAINS, -1, *x.shape[2:])
-    step = max(1, joined.shape[1] // DRAWS)
-    return joined[:, step - 1 :: step][:, :DRAWS]
+    found = {"flat": drawn.flat, "values": values, **drawn.stats, "gradients": np.asarray(drawn.gradients)}
+    kept = Drawn.kept(
+        jax.tree.map(lambda x: np.asarray(x)[None], found), certified(task.model, values, drawn.stats, budgets)
+    )
+    return Outcome(task, rung, kept, 0, time.perf_counter() - began)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, partial
 from importlib import metadata
 from typing import Any
 
@@ -15,36 +15,14 @@ from bayescale.allocation import default_budgets
 from bayescale.diagnostics import design_findings, require_answerable, response_findings, settings_of, without_groups
 from bayescale.errors import BayescaleError, Finding, RunsError
 from bayescale.law import Law
-from bayescale.model import Model, build_model, with_responses
+from bayescale.model import Model, build_model, pad, with_responses
+from bayescale.noise import LINKS
+from bayescale.one_design import OneDesign
 from bayescale.reading import read_runs
 from bayescale.runs import Runs
 
 #: Levels of a grouping are padded to these counts, so that tables with about as many share one compilation.
 LEVELS = tuple(int(b) for k in range(3, 20) for b in (2**k, 1.5 * 2**k))
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One table to be sampled: its model as it is and as it is compiled, and what the doctor found.
-
-    `sha256` is the table's own hash; `fingerprint` stands for all that its result depends on: the key, what is asked of
-    it, the version. `budgets` are shown where none are asked for.
-    """
-
-    name: str
-    model: Model
-    padded: Model
-    key: np.ndarray
-    design: tuple[Finding, ...]
-    sha256: str
-    fingerprint: str
-    budgets: tuple[float, ...]
-
-    @property
-    def shape(self) -> tuple:
-        """What the compiled program depends on: tables of the same shape share it."""
-        rows = len(next(iter(self.padded.data["responses"].values()))["y"])
-        return (self.padded.structure.key, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +34,56 @@ class Design:
     padded: Model
     digest: Any
     budgets: tuple[float, ...]
+
+    @cached_property
+    def shape(self) -> tuple:
+        """What the compiled program depends on: tables of the same shape share it."""
+        rows = len(next(iter(self.padded.data["responses"].values()))["y"])
+        return (self.padded.structure.key, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One table to be sampled: its design, its responses as the compiled program takes them, and its key.
+
+    `asked` is what its result depends on beside its numbers and the model. What only documents and stores ask for is
+    made when they do: of thousands of tables few are looked at one by one.
+    """
+
+    name: str
+    design: Design
+    responses: Mapping[str, Mapping[str, np.ndarray]]
+    key: np.ndarray
+    asked: Sequence[Any]
+    _table: Callable[[], Runs]
+
+    @cached_property
+    def model(self) -> Model:
+        """The model as it is."""
+        own = self.design.model
+        runs = self._table().using(own.data["levels"])
+        return replace(own, runs=runs, data={**own.data, "responses": self.responses})
+
+    @cached_property
+    def padded(self) -> Model:
+        """The model as it is compiled, with levels added."""
+        return replace(self.design.padded, runs=self.model.runs, data=self.data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The table as the compiled program takes it."""
+        return {**self.design.padded.data, "responses": self.responses}
+
+    @cached_property
+    def sha256(self) -> str:
+        """The table's own hash."""
+        return self._table().sha256
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that the result depends on: the key, what is asked of it, the version, every column."""
+        about = f"{self.key.tolist()} {list(self.asked)} {_version()} {self.sha256} {self._table().rows}"
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def prepare(
@@ -100,15 +128,66 @@ def prepare(
             designs[known] = design
     else:
         model = with_responses(design.model, runs, held)
-        padded = replace(
-            design.padded, runs=model.runs, data={**design.padded.data, "responses": model.data["responses"]}
-        )
     require_answerable(response_findings(model), runs)
-    key = _key(design.digest, padded)
-    sha256 = runs.sha256
-    about = f"{key.tolist()} {list(asked)} {_version()} {sha256} {runs.rows}"  # audits look at every column
-    fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
-    return Task(name, model, padded, key, design.findings, sha256, fingerprint, design.budgets)
+    responses = model.data["responses"]
+    return Task(name, design, responses, _key(design.digest, responses), asked, lambda: runs)
+
+
+def prepare_all(
+    tables: Mapping[str, Any],
+    law: Law,
+    seed: int,
+    flops: Sequence[float],
+    options: Mapping[str, Any],
+    asked: Sequence[Any] = (),
+    held_out: Mapping[str, np.ndarray] | None = None,
+) -> tuple[list[Task], dict[str, BayescaleError]]:
+    """The tables that can be sampled, in their order, and why the others cannot."""
+    designs: dict[bytes, Design] = {}
+    tasks: dict[str, Task] = {}
+    refused: dict[str, BayescaleError] = {}
+    for name in tables:
+        if name in tasks:
+            continue
+        held = (held_out or {}).get(name)
+        try:
+            tasks[name] = prepare(name, tables[name], law, seed, flops, options, asked, held, designs)
+        except BayescaleError as error:
+            refused[name] = error
+            continue
+        if isinstance(tables, OneDesign) and designs and len(tasks) == 1 and not held_out:
+            tasks |= _prepared_together(tables, tasks[name])
+    return [tasks[n] for n in tables if n in tasks], refused
+
+
+def _prepared_together(tables: OneDesign, first: Task) -> dict[str, Task]:
+    """The tasks of tables that differ from the first in one plain response alone; all others are left out.
+
+    Left out are also those that are to be looked at by themselves, as their responses may be refused.
+    """
+    design, law = first.design, first.design.model.law
+    (response, *more), data = law.responses, first.responses[law.responses[0].name]
+    rows = len(tables.runs)
+    plain = not more and law.likelihood is None and {*data} == {"used", "y"} and data["used"][:rows].all()
+    if not plain or {*tables.columns} != {response.source} or design.model.options["fix"].get(law.floor) is not None:
+        return {}
+    values = tables.columns[response.source]
+    link = LINKS[response.support]
+    with np.errstate(all="ignore"):
+        usual = np.isfinite(values).all(axis=1) & (np.ptp(values, axis=1) > 0)
+        usual &= np.isfinite(link.log_slope(values)).all(axis=1)
+    begun, made = design.digest.copy(), {}
+    _update(begun, {"responses": {response.name: {"used": data["used"]}}})
+    begun.update(f"/responses/{response.name}/y".encode())
+    for k in np.flatnonzero(usual).tolist():
+        name, digest = tables.names[k], begun.copy()
+        y = pad(np.asarray(link.forward(values[k]), float), len(data["y"]))  # each by itself, as it would be alone
+        digest.update(y.tobytes())
+        key = np.frombuffer(digest.digest()[:8], np.uint32)
+        made[name] = Task(
+            name, design, {response.name: {**data, "y": y}}, key, first.asked, partial(tables.__getitem__, name)
+        )
+    return made
 
 
 def _is_plain(options: Mapping[str, Any], held: np.ndarray | None) -> bool:
@@ -161,10 +240,10 @@ def _digest(seed: int, model: Model) -> Any:
     return digest
 
 
-def _key(digest: Any, model: Model) -> np.ndarray:
+def _key(digest: Any, responses: Mapping[str, Any]) -> np.ndarray:
     """Two 32-bit numbers from the seed and the table's own numbers: neither its name nor its neighbours matter."""
     digest = digest.copy()
-    _update(digest, {"responses": model.data["responses"]})
+    _update(digest, {"responses": responses})
     return np.frombuffer(digest.digest()[:8], np.uint32).copy()
 
 
@@ -182,22 +261,22 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, np.ndarr
     return found
 
 
-def effect_parts(task: Task, flat: np.ndarray) -> dict[str, np.ndarray]:
-    """The effects of every grouping in flat vectors of the padded model, levels that pad left out."""
-    parts, start = {}, task.padded.structure.coordinates.dimension
-    for i, size in zip(task.model.structure.intercepts, task.padded.structure.sizes[1:], strict=True):
-        parts[i.site] = flat[..., start : start + len(i.grouping.levels)]
+def effect_columns(design: Design) -> dict[str, slice]:
+    """Where the effects of every grouping lie in flat vectors of the padded model, levels that pad left out."""
+    parts, start = {}, design.padded.structure.coordinates.dimension
+    for i, size in zip(design.model.structure.intercepts, design.padded.structure.sizes[1:], strict=True):
+        parts[i.site] = slice(start, start + len(i.grouping.levels))
         start += size
     return parts
 
 
 def unpadded(task: Task, flat: np.ndarray) -> np.ndarray:
     """Flat vectors of the table's own model from those of its padded model."""
-    own = task.model.structure.coordinates.dimension
-    return np.concatenate([flat[..., :own], *effect_parts(task, flat).values()], axis=-1)
+    own = task.design.model.structure.coordinates.dimension
+    return np.concatenate([flat[..., c] for c in (slice(0, own), *effect_columns(task.design).values())], axis=-1)
 
 
-def names_of(tables: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+def names_of(tables: Mapping[str, Any] | Sequence[Any]) -> Mapping[str, Any]:
     """Tables by name; a sequence is named by its sources, or by its positions.
 
     Raises `BayescaleError` (BS-U001) when there is none.
@@ -209,4 +288,4 @@ def names_of(tables: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
         tables = dict(zip(named, tables, strict=True))
     if not tables:
         raise BayescaleError("no tables to fit", code="BS-U001", remedy="Give them by name: {'run-a': runs, …}.")
-    return {str(k): v for k, v in tables.items()}
+    return tables if isinstance(tables, OneDesign) else {str(k): v for k, v in tables.items()}

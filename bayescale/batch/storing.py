@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayescale.batch.assembling import completed
 from bayescale.batch.preparing import Task
 from bayescale.errors import FitError
 from bayescale.law import Law
-from bayescale.posterior import FAILED, Batch, load_fit
+from bayescale.posterior import Batch, load_fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +81,8 @@ def joined(parts: Sequence[Batch], law: Law, names: Sequence[str], refused: Mapp
     sampled = {n for p in filled for n in p.names}
     order = [n for n in names if n in sampled]
     first = filled[0]
+    if len(filled) == 1 and [*first.names] == order:
+        return replace(first, law=law, status=_statuses(names, parts, refused))
     tree, datasets = first.tree, dict(first.info["datasets"])
     if len(filled) > 1:
         groups: dict[str, Any] = {}
@@ -108,11 +111,5 @@ def joined(parts: Sequence[Batch], law: Law, names: Sequence[str], refused: Mapp
 def _statuses(names: Sequence[str], parts: Sequence[Batch], refused: Mapping[str, str]) -> pd.DataFrame:
     import pandas as pd
 
-    known = {n: row for p in parts for n, row in p.status.to_dict("index").items()}
-    rows = []
-    for name in names:
-        row = known.get(name, {"status": FAILED, "rung": None, "sentence": "interrupted before it"})
-        if name in refused:
-            row = {"status": FAILED, "rung": None, "sentence": refused[name]}
-        rows.append({"dataset": name, **row})
-    return pd.DataFrame(rows).set_index("dataset")
+    found = [p.status for p in parts if len(p.status)] or [parts[0].status]
+    return completed(found[0] if len(found) == 1 else pd.concat(found), names, refused)

@@ -11,7 +11,7 @@ import numpy as np
 from bayescale.allocation import largest_compute
 from bayescale.batch.certifying import by_level
 from bayescale.batch.ladder import MANY, climb
-from bayescale.batch.preparing import Design, prepare
+from bayescale.batch.preparing import prepare_all
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
 from bayescale.errors import Finding, LawError, require_prob, require_seed, require_workers, worst
@@ -174,15 +174,16 @@ def calibrate(
         options["priors"] = {name: parse_prior(text) for name, text in own["priors"].items()}
         tables = {name: _joined(given.runs, table) for name, table in made.tables.items()}
     else:
-        tables = dict(made.tables)
+        tables = made.tables
     budget = TIMES * largest_compute(made.model.runs)
     ranks: dict[str, dict[str, int]] = {}
     certified: dict[str, bool] = {}
     positions = {name: k for k, name in enumerate(tables)}
     rng = np.random.default_rng([seed, 4])
     with progress_bar(progress, f"calibrating {law.spec}", steady=len(tables) >= MANY) as report:
-        designs: dict[bytes, Design] = {}
-        tasks = [prepare(name, table, law, seed, (), options, designs=designs) for name, table in tables.items()]
+        tasks, refused = prepare_all(tables, law, seed, (), options)
+        if refused:
+            raise next(iter(refused.values()))
         for outcome in climb(
             tasks,
             budgets={name: (budget,) for name in tables},

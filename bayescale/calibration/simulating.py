@@ -13,6 +13,7 @@ from bayescale.law import Law
 from bayescale.laws import find_law
 from bayescale.model import Model, build_model
 from bayescale.noise import LINKS
+from bayescale.one_design import OneDesign
 from bayescale.posterior import Fit, evaluate_draws, flat_draws, model_of, prior_draws, replicate
 from bayescale.runs import Runs
 
@@ -89,15 +90,10 @@ def simulate(
         )
     out = evaluate_draws(model, flat)
     made = replicate(model, out, rng, np.arange(tables)[None])
-    named = {}
-    for k in range(tables):
-        columns = {r.source: made[r.name][0, k] for r in law.responses}
-        columns |= _errors(model, columns)
-        frame = runs.frame.assign(**columns)
-        named[f"simulated-{k}"] = Runs(
-            frame, f"simulated-{k}", runs.loss_unit, column_map=runs.column_map, convention=runs.convention
-        )
-    return Simulated(named, _truth(model, out), model, flat)
+    columns = {r.source: made[r.name][0] for r in law.responses}
+    base = Runs(runs.frame, "simulated", runs.loss_unit, column_map=runs.column_map, convention=runs.convention)
+    names = tuple(f"simulated-{k}" for k in range(tables))
+    return Simulated(OneDesign(base, columns | _errors(model, columns), names), _truth(model, out), model, flat)
 
 
 def _errors(model: Model, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Doctor before sampling, checks after it."""
 
-from bayescale.diagnostics.after import check, check_draws, divergences, judge_convergence
+from bayescale.diagnostics.after import check, check_draws, divergences, judge_convergence, judge_together
 from bayescale.diagnostics.before import (
     Diagnosis,
     ProposedRun,
@@ -28,6 +28,7 @@ __all__ = [
     "doctor",
     "exponents_of",
     "judge_convergence",
+    "judge_together",
     "ladders_of",
     "laws_along",
     "proposal",

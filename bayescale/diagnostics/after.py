@@ -88,6 +88,32 @@ def judge_convergence(
     )
 
 
+def judge_together(
+    numbers: Sequence[np.ndarray],
+    moves: np.ndarray,
+    diverged: tuple[np.ndarray, int],
+    e_bfmi: np.ndarray,
+    *,
+    ess: float = ESS,
+    divergent: float = 0.0,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The values of the findings of `judge_convergence` for many tables, by code, and which tables pass all of them.
+
+    `numbers` are of shape (tables, names), of which only those that are true in `moves` count.
+    """
+    r_hat, bulk, tail = numbers
+    count, total = diverged
+    found = {
+        "r-hat": np.where(moves, r_hat, -np.inf).max(axis=1),
+        "ess-bulk": np.where(moves, bulk, np.inf).min(axis=1),
+        "ess-tail": np.where(moves, tail, np.inf).min(axis=1),
+        "divergences": count,
+        "e-bfmi": e_bfmi.min(axis=1),
+    }
+    passed = moves.any(axis=1) & (found["r-hat"] <= R_HAT) & (found["ess-bulk"] >= ess) & (found["ess-tail"] >= ess)
+    return found, passed & (count <= int(divergent * total)) & (found["e-bfmi"] >= E_BFMI)
+
+
 def _extreme(
     code: str, name: str, names: Sequence[str], values: np.ndarray, threshold: float, *, above: bool, digits: str
 ) -> Finding:

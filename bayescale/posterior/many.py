@@ -49,7 +49,8 @@ class Batch(Fit):
     @property
     def certified(self) -> tuple[str, ...]:
         """The tables whose results can be trusted as far as the sampler goes."""
-        return tuple(n for n in self.names if self.status.loc[n, "status"] == CERTIFIED)
+        became = self.status["status"].to_dict()
+        return tuple(n for n in self.names if became[n] == CERTIFIED)
 
     @property
     def examined(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 import bayescale as bs
@@ -26,14 +28,15 @@ def table(cell: str, seed: int) -> bs.Runs:
     return bs.read_runs({"params": N, "tokens": D, "loss": _losses(cell, N, D, size, rng)})
 
 
-def tables(cell: str, count: int, first: int, one_design: bool = False) -> dict[str, bs.Runs]:
+def tables(cell: str, count: int, first: int, one_design: bool = False) -> Mapping[str, bs.Runs]:
     """Tables of a cell by name, each with a design of its own or all with that of the first."""
     if not one_design:
         return {str(s): table(cell, first + s) for s in range(count)}
     rng = np.random.default_rng([(CELLS | LONGER)[cell][0], first])
     N, D, size = _design(cell, rng)
     base = bs.read_runs({"params": N, "tokens": D, "loss": _losses(cell, N, D, size, rng)})
-    return {str(s): base.with_columns({"loss": _losses(cell, N, D, size, rng)}) for s in range(count)}
+    losses = np.stack([_losses(cell, N, D, size, rng) for _ in range(count)])
+    return bs.OneDesign(base, {"loss": losses}, tuple(map(str, range(count))))
 
 
 def _design(cell: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
