@@ -13,6 +13,7 @@ from bayescale.batch.chunks import Chunk, _kept
 from bayescale.batch.preparing import prepare
 from bayescale.batch.storing import selected
 from bayescale.laws import find_law
+from bayescale.model import forget_programs, programs
 from bayescale.posterior import model_of
 from bayescale.sampling.ensemble import CHAINS, DRAWS
 
@@ -172,9 +173,13 @@ def test_side_by_side_as_an_accelerator_samples(tables, monkeypatch, precision):
     """Lanes of one program, a last chunk that is not full, checks where the draws lie: the certificates of the host."""
     monkeypatch.setattr(ladder, "lanes_for", lambda task: 3)
     few = {n: tables[n] for n in [*tables][:5]}
+    forget_programs()
     found = bs.fit_many("chinchilla", few, seed=4, group="none", flops=[1e22], precision=precision)
     first = found.status.index[found.status["rung"] == "ensemble 1"]
     assert len(found.certified) == len(few) and len(first)
+    first_leaves = [full[2][0] for full in programs._programs if full[0][0] == "certificate"]
+    once = [leaf for leaf in first_leaves if leaf[0][:3] == (3, CHAINS, DRAWS)]
+    assert once and len({*once}) == len(once)  # what was compiled ahead is what was used
     for name in first:
         tree, told = found[name].tree, found.info["datasets"][name]["checks"]
         drawn = {str(n): np.asarray(v) for n, v in tree["posterior"].to_dataset().data_vars.items()}

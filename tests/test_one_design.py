@@ -9,6 +9,7 @@ import xarray as xr
 from worlds import chinchilla_world
 
 import bayescale as bs
+from bayescale.batch import chunks, ladder
 from bayescale.batch.gathering import Part, gathered
 from bayescale.batch.preparing import prepare_all
 from bayescale.diagnostics import judge_convergence, judge_together
@@ -127,3 +128,21 @@ def test_arrays_are_gathered_when_they_are_looked_at():
     assert copy.deepcopy(lazy()).equals(own) and pickle.loads(pickle.dumps(lazy())).equals(own)
     once = gathered(parts, 5)
     assert once.array.dtype == np.float64 and not len(once.array.whole) == 0 and not once.array._parts
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_lanes_of_one_design(base, losses, monkeypatch, crowded):
+    """As an accelerator samples them: what they share is spread there, draws are fetched at once where it is full."""
+    monkeypatch.setattr(ladder, "lanes_for", lambda task: 4)
+    monkeypatch.setattr(chunks, "_crowded", lambda: crowded)
+    given = bs.OneDesign(base, {"loss": losses[:5]})
+    one = bs.fit_many("chinchilla", given, seed=4, group="none")
+    assert one.converged and set(one.status["rung"]) <= {"ensemble 1", "ensemble 1 × 2"}
+    # A column that no law looks at makes designs of their own: nothing is shared.
+    other = {n: t.with_columns({"cohort": np.full(len(t), n)}) for n, t in given.items()}
+    two = bs.fit_many("chinchilla", other, seed=4, group="none")
+    for name in one.names:
+        for told in ("r_hat", "ess_bulk", "ess_tail", "e_bfmi", "gradients"):
+            assert one.status.loc[name, told] == two.status.loc[name, told], told
+        assert one[name].tree["posterior"].equals(two[name].tree["posterior"])
+    assert one.summary().equals(two.summary())

@@ -59,6 +59,10 @@ class OnDemand(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, [*self._names][:5])) + (", …" if len(self) > 5 else "")
+        return f"<{len(self)} by name: {shown}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
 

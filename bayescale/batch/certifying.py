@@ -70,16 +70,12 @@ def certified_together(
     """
     import jax
 
-    values, count = found["values"], len(designs)
-    one = {n: np.empty(v.shape[1:]) for n, v in values.items()}  # only shapes are looked at
-    lanes = len(found["energy"])
-    costs = np.empty((lanes, len(budgets[0])))
+    count = len(designs)
+    one = {n: np.empty(v.shape[1:]) for n, v in found["values"].items()}  # only shapes are looked at
+    costs = np.empty((len(found["energy"]), len(budgets[0])))
     costs[:count], costs[count:] = budgets, budgets[-1]
     with jax.enable_x64(True):
-        given = (values, references, costs, found["energy"], found["diverging"])
-        device = jax.config.jax_default_device
-        key = ("certificate", designs[0].structure.key, device and device.id)
-        program = compiled(key, jax.vmap(_numbers_program(designs[0])), *given)
+        program, given = certificate_program(designs[0], found, references, costs)
         *numbers, constant, diverged, e_bfmi, noise = (np.asarray(x)[:count] for x in program(*given))
     total = int(np.prod(found["diverging"].shape[1:]))
     told, passed = judge_together(numbers, ~constant, (diverged, total), e_bfmi, ess=ESS, divergent=DIVERGENT)
@@ -95,6 +91,19 @@ def certified_together(
         return made + ((noise_is_large(float(noise[k])),) if single else ())
 
     return Certificates(told, passed, findings)
+
+
+def certificate_program(model: Model, found: Mapping[str, Any], references: Any, costs: Any) -> tuple[Any, tuple]:
+    """The compiled function behind `certified_together` and what it takes, of which only shapes are looked at.
+
+    Call it in double precision.
+    """
+    import jax
+
+    given = (found["values"], references, costs, found["energy"], found["diverging"])
+    device = jax.config.jax_default_device
+    key = ("certificate", model.structure.key, device and device.id)
+    return compiled(key, jax.vmap(_numbers_program(model)), *given), given
 
 
 def noise_is_large(smallest: float) -> Finding:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.batch.certifying import Certificates, certified, certified_together
+from bayescale.batch.certifying import Certificates, certificate_program, certified, certified_together
 from bayescale.batch.preparing import Task
 from bayescale.model import compiled
-from bayescale.sampling.ensemble import CHAINS, DRAWS, WARMUP, Plan, blank_state, ensemble_program
+from bayescale.sampling.ensemble import CHAINS, DRAWS, WARMUP, Plan, blank_state, drawn_shapes, ensemble_program
 
 #: Tables that one call of a compiled program takes where it runs on an accelerator, as many as find room in its memory.
 LANES, LANES_BYTES = 2048, 8e9
@@ -128,6 +128,21 @@ class Chunk:
             device = jax.config.jax_default_device  # a program is compiled for one
             kind = ("ensemble", self.lanes, self.precision, structure.key, device and device.id)
             return compiled(kind, program, *given)(*given)
+
+    def compile_certificates(self, budgets: int) -> None:
+        """Compile what certifies one ensemble's draws where they lie, as long as the ensemble is compiled elsewhere."""
+        import jax
+
+        task = self.tasks[0]
+        with jax.enable_x64(self.precision == "float64"):
+            data = self._exact(task.data)
+            shapes = drawn_shapes(task.design.padded.structure, data)
+        found, references = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.lanes, *x.shape), x.dtype), (shapes, data["references"])
+        )
+        with jax.enable_x64(True):
+            costs = jax.ShapeDtypeStruct((self.lanes, budgets), np.dtype(float))
+            certificate_program(task.design.model, found, references, costs)
 
     def pooled(self, parts: Sequence[Mapping[str, Any]], axis: int) -> dict[str, Any]:
         """Several runs of the ensemble: more chains (axis 0), or chains that went on (axis 1)."""

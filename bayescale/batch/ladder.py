@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,11 +171,20 @@ def _run(
             kinds[id(task.design), asked] = (task.design.shape, asked, rung.plan_for(task))
         by_shape.setdefault(kinds[id(task.design), asked], []).append(task)
     chunks = []
+    ahead: list[Chunk] = []
     for same in by_shape.values():
         lanes = 1 if isinstance(rung.plan, Settings) else lanes_for(same[0])
         chunks += [(lanes, same[k : k + lanes]) for k in range(0, len(same), lanes)]
+        ahead += [Chunk(same[:lanes], lanes, precision)] if lanes > 1 and rung.repeats * rung.lengths == 1 else []
 
     devices = jax.local_devices()
+
+    def compile_ahead(chunk: Chunk) -> None:
+        with (
+            contextlib.suppress(Exception),
+            jax.default_device(devices[0]),
+        ):  # what is wrong is told by whoever needs it
+            chunk.compile_certificates(len(budgets[chunk.tasks[0].name]))
 
     def work(number: int, lanes: int, chunk: Sequence[Task]) -> list[Outcome | Failure]:
         try:
@@ -207,6 +217,8 @@ def _run(
     waiting: set[Future] = set()
     queue = iter([(k, *c) for k, c in enumerate(chunks)])
     try:
+        for chunk in ahead:
+            pool.submit(compile_ahead, chunk)
         for _ in range(2 * threads):
             waiting.update(pool.submit(work, *c) for c in _next(queue))
         while waiting:

@@ -378,13 +378,16 @@ def summarise(draws: np.ndarray, prob: float, headline: np.ndarray | None = None
     shown = np.quantile(headline, [0.5, *ends], axis=(-2, -1))
     unknown = np.full(len(draws), np.nan)
     few = draws.shape[-1] < FEWEST_DRAWS  # a least-squares fit is one draw
-    measures = (convergence.mcse_mean, convergence.ess_bulk, convergence.ess_tail, convergence.r_hat)
+    r_hat, bulk, tail = [unknown] * 3 if few else convergence.diagnose(draws)
     columns = (
         headline.mean(axis=(-2, -1)),
         unknown if headline[0].size < 2 else headline.std(axis=(-2, -1), ddof=1),
         *shown,
         *model,
-        *(unknown if few else measure(draws) for measure in measures),
+        unknown if few else convergence.mcse_mean(draws),
+        bulk,
+        tail,
+        r_hat,
     )
     return [Quantity(*(float(c[k]) for c in columns)) for k in range(len(draws))]
 

@@ -117,6 +117,20 @@ def blank_state(structure: Structure, data: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
+def drawn_shapes(structure: Structure, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes of an ensemble's `values`, `energy` and `diverging` for one table, without tracing its sampler."""
+    import jax
+
+    lead = (CHAINS, DRAWS)
+    exact = jax.numpy.zeros(()).dtype
+    shapes = jax.eval_shape(
+        lambda f, d: _values(structure, f, d), jax.ShapeDtypeStruct((structure.dimension,), exact), data
+    )
+    values = {n: jax.ShapeDtypeStruct((*lead, *v.shape), v.dtype) for n, v in shapes.items()}
+    energy, diverging = (jax.ShapeDtypeStruct(lead, kind) for kind in (exact, np.dtype(bool)))
+    return {"values": values, "energy": energy, "diverging": diverging}
+
+
 def _values(structure: Structure, flat: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     values = structure.values(structure.sites(flat)["z"], data)
     return values | structure.coordinates.derived(values, data["references"])
