@@ -18,8 +18,8 @@ class OneDesign(Mapping[str, Runs]):
     """Tables by name that have the same runs and differ in some columns, such as thousands of simulated losses.
 
     `columns` holds what differs, each of shape (tables, rows); `names` default to "table-0", "table-1", …. A table is
-    made when it is asked for. Given to `fit_many`, what all tables share is looked at once: that is many times as fast
-    as as many tables by themselves, with the same results.
+    made when it is asked for; what is written into `runs` or the arrays later does not matter. Given to `fit_many`,
+    what all tables share is looked at once: many times as fast as table by table, with the same results.
 
     Raises `RunsError` when the shapes do not agree, or a name is given twice.
 
@@ -37,7 +37,7 @@ class OneDesign(Mapping[str, Runs]):
     names: tuple[str, ...] = ()
 
     def __post_init__(self):
-        columns = {self.runs.resolve(c): np.asarray(v) for c, v in self.columns.items()}
+        columns = {self.runs.resolve(c): np.array(v) for c, v in self.columns.items()}
         shapes = {v.shape for v in columns.values()}
         count = len(self.names) or (next(iter(shapes), (0,)) or (0,))[0]
         if shapes != {(count, len(self.runs))}:
@@ -49,6 +49,9 @@ class OneDesign(Mapping[str, Runs]):
                 remedy="Give arrays of shape (tables, rows).",
             )
         names = tuple(map(str, self.names)) or tuple(f"table-{k}" for k in range(count))
+        for values in columns.values():
+            values.setflags(write=False)
+        object.__setattr__(self, "runs", self.runs.as_now())
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "names", names)
         if len(self._positions) < count:

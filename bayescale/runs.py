@@ -207,6 +207,10 @@ class Runs:
         message = f"kept the {int(keep.sum())} of {len(self)} runs from {flops:.4g} FLOP on"
         return self.take(keep, Note("BS-R052", message))
 
+    def as_now(self) -> Runs:
+        """The same runs, whatever is written into the frame later; nothing is copied until something is."""
+        return replace(self, frame=self.frame.copy(deep=False))
+
     def with_columns(self, columns: Mapping[str, Any], note: Note | None = None) -> Runs:
         """The same runs with columns added or replaced."""
         notes = (*self.notes, note) if note else self.notes

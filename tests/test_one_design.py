@@ -10,9 +10,11 @@ from worlds import chinchilla_world
 
 import bayescale as bs
 from bayescale.batch import chunks, ladder
+from bayescale.batch.certifying import Certificates
 from bayescale.batch.gathering import Part, gathered
 from bayescale.batch.preparing import prepare_all
 from bayescale.diagnostics import judge_convergence, judge_together
+from bayescale.errors import Finding
 from bayescale.laws import find_law
 
 OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
@@ -64,6 +66,22 @@ def test_fitted_as_alone(base, losses):
     assert np.array_equal(sent[2]["table-1"].values("loss"), losses[1])
 
 
+def test_what_is_written_after_a_fit_does_not_matter():
+    """Documents and tables are made when they are asked for: of the numbers that were fitted all the same."""
+    runs, law = chinchilla_world(24, 901), find_law("chinchilla")
+    losses = np.stack([runs.values("loss")] * 2)
+    own = losses[0].copy()
+    given = bs.OneDesign(runs, {"loss": losses})
+    (alone,), _ = prepare_all({"x": runs}, law, 4, (), OPTIONS)
+    (first, _), _ = prepare_all(given, law, 4, (), OPTIONS)
+    runs.frame.loc[1, "params"] = 5e8
+    runs.frame["loss"] += 1.0
+    losses += 1.0
+    for task in (alone, first):
+        assert np.array_equal(task.model.runs.values("loss"), own) and task.model.runs.values("params")[0] != 5e8
+    assert alone.sha256 == first.sha256 == chinchilla_world(24, 901).sha256
+
+
 def test_tables_of_a_design_as_a_mapping(base, losses):
     many = bs.OneDesign(base, {"loss": losses})
     assert len(many) == 6 and [*many][-1] == "table-5" and "table-6" not in many and "6 tables of 24 runs" in repr(many)
@@ -102,6 +120,17 @@ def test_findings_of_many_tables_are_those_of_each():
     assert 0 < passed.sum() < tables
     none = judge_together((r_hat, bulk, tail), np.zeros_like(moves), (0 * diverged, 1600), np.ones((tables, 4)), **bars)
     assert not none[1].any()  # nothing that moves is nothing that converged
+
+
+def test_a_table_whose_chains_never_moved_is_one_among_others():
+    found = Finding("r-hat", "R-hat", "pass", 1.0, 1.01, "")
+    moved = Certificates({"r-hat": np.ones(1)}, np.ones(1, bool), lambda k: (found,))
+    stuck = Certificates({}, np.zeros(1, bool), lambda k: ())
+    for order in ((moved, stuck), (stuck, moved)):
+        both = Certificates.of_each(order)
+        assert both.passed.tolist() == [t is moved for t in order]
+        assert np.isnan(both.numbers["r-hat"]).tolist() == [t is stuck for t in order]
+        assert [both.findings(k) for k in range(2)] == [t.findings(0) for t in order]
 
 
 def test_arrays_are_gathered_when_they_are_looked_at():

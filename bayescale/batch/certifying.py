@@ -35,6 +35,13 @@ class Certificates:
     passed: np.ndarray
     findings: Callable[[int], tuple[Finding, ...]]
 
+    @classmethod
+    def of_each(cls, told: Sequence[Certificates]) -> Certificates:
+        """Those of single tables as one; a table whose chains never moved has no numbers."""
+        codes = dict.fromkeys(code for t in told for code in t.numbers)
+        numbers = {c: np.concatenate([t.numbers.get(c, np.full(1, np.nan)) for t in told]) for c in codes}
+        return cls(numbers, np.concatenate([t.passed for t in told]), lambda k: told[k].findings(0))
+
 
 def certified(
     model: Model,

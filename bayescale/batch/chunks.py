@@ -176,9 +176,7 @@ class Chunk:
         each = [jax.tree.map(lambda x, k=k: x[k], fetched) for k in range(count)]
         given = zip(self.tasks, each, budgets, strict=True)
         told = [certified(t.model, d["values"], d, b, single) for t, d, b in given]
-        numbers = {code: np.concatenate([t.numbers[code] for t in told]) for code in told[0].numbers}
-        passed = np.concatenate([t.passed for t in told])
-        return Drawn.kept(fetched, Certificates(numbers, passed, lambda k: told[k].findings(0)))
+        return Drawn.kept(fetched, Certificates.of_each(told))
 
 
 def _crowded() -> bool:

@@ -105,7 +105,7 @@ def prepare(
 
     What pads is never seen: added rows do not count, added levels have no rows and only repeat their prior.
     """
-    runs = table if isinstance(table, Runs) else read_runs(table)
+    runs = table.as_now() if isinstance(table, Runs) else read_runs(table)
     if held is not None and held.shape != (len(runs),):
         raise RunsError(
             f"{held.shape} says which of {len(runs)} rows are held out",
