@@ -54,14 +54,16 @@ class Canned:
                 self.numbers = [np.repeat(np.asarray(x)[:1], LANES, axis=0) for x in made(*given)]
             return lambda *_: self.numbers, ()
 
-        chunks.Chunk.sample, certifying.certificate_program = sample, program
-        self.lanes, self.ahead = ladder.lanes_for, chunks.Chunk.compile_certificates
-        ladder.lanes_for, chunks.Chunk.compile_certificates = lambda task: LANES, lambda chunk, budgets: None
+        stands = ((chunks.Chunk, "sample", sample), (certifying, "certificate_program", program))
+        stands += ((ladder, "lanes_for", lambda task: LANES), (chunks.Chunk, "compile_certificates", lambda *_: None))
+        self.own = [(where, name, getattr(where, name)) for where, name, _ in stands]
+        for where, name, stand in stands:
+            setattr(where, name, stand)
         return self
 
     def __exit__(self, *_) -> None:
-        chunks.Chunk.sample, certifying.certificate_program = self.sample, self.program
-        ladder.lanes_for, chunks.Chunk.compile_certificates = self.lanes, self.ahead
+        for where, name, own in self.own:
+            setattr(where, name, own)
 
 
 def measured(cell: str, tables, precision: str) -> float:
