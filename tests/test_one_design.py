@@ -155,6 +155,10 @@ def test_arrays_are_gathered_when_they_are_looked_at():
     at = xr.Variable(("p",), [0, 1])
     assert lazy().isel(dataset=at, draw=at).equals(own.isel(dataset=at, draw=at))
     assert copy.deepcopy(lazy()).equals(own) and pickle.loads(pickle.dumps(lazy())).equals(own)
+    for order in ([0, 2, 1, 3], [3, 2, 1, 0], [1, 2, 3, 0], [0, 1, 2, 3]):  # tables of a later rung come in any order
+        every = np.arange(4)
+        assert np.array_equal(gathered([Part(wide, every, np.asarray(order))], 4).array.whole, wide[order])
+        assert np.array_equal(gathered([Part(wide, np.asarray(order), every)], 4).array.whole[order], wide)
     once = gathered(parts, 5)
     assert once.array.dtype == np.float64 and not len(once.array.whole) == 0 and not once.array._parts
 

@@ -72,7 +72,7 @@ class Gathered(BackendArray):
 
 def _run(index: np.ndarray) -> Any:
     """Numbers that follow each other as a slice, which is read without copying them first."""
-    return slice(index[0], index[-1] + 1) if index[-1] - index[0] == len(index) - 1 else index
+    return slice(index[0], index[-1] + 1) if (np.diff(index) == 1).all() else index
 
 
 def _held(array: np.ndarray) -> Gathered:
