@@ -15,7 +15,7 @@ from bayescale.batch.storing import selected
 from bayescale.laws import find_law
 from bayescale.model import forget_programs, programs
 from bayescale.posterior import model_of
-from bayescale.sampling.ensemble import CHAINS, DRAWS
+from bayescale.sampling.ensemble import CHAINS, DRAWS, TRAJECTORY, WARMUP, _lengths
 
 OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
 
@@ -186,6 +186,22 @@ def test_side_by_side_as_an_accelerator_samples(tables, monkeypatch, precision):
         stats = {str(n): np.asarray(v) for n, v in tree["sample_stats"].to_dataset().data_vars.items()}
         own = certified(model_of(found[name]), drawn, stats, [1e22]).findings(0)
         assert [f.message for f in own] == [f["message"] for f in told if f["code"] != "precision"]
+
+
+def test_tables_side_by_side_take_trajectories_of_one_length(batch):
+    """Gradients at a draw differ with a table's step size alone: lanes that drew their own lengths would wait more."""
+    plan, lengths = ladder.RUNGS[0].few, _lengths(WARMUP + DRAWS)
+    begun = sum(plan.phases)
+    first = batch.status.index[batch.status["rung"] == "ensemble 1"]
+    assert len(first) > 1
+    for name in first:
+        stats = batch[name].tree["sample_stats"]
+        steps = 2 * np.clip(
+            np.round(lengths[begun : begun + DRAWS] / stats["step_size"].values[0]), 1, plan.longest / 2
+        )
+        np.testing.assert_array_equal(stats["n_steps"].values[0], steps)
+    spread = np.sort(lengths[begun : begun + DRAWS]) / TRAJECTORY - 0.5
+    assert np.abs(spread - np.arange(DRAWS) / DRAWS).max() < 4 / DRAWS  # random ones: about 16 / DRAWS
 
 
 def test_tables_of_one_design_are_examined_once(tables):

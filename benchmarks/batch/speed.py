@@ -56,6 +56,8 @@ def many(cell: str, count: int, first: int, precision: str, one_design: bool) ->
         batch = bs.fit_many("chinchilla", tables, group=cells.group(cell), precision=precision, progress=False)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     status = batch.status
+    first = status.index[status["rung"] == "ensemble 1"]
+    steps = batch.tree["sample_stats"]["n_steps"].sel(dataset=list(first), chain=0).values
     return {
         "tables": count,
         "one_design": one_design,
@@ -68,6 +70,9 @@ def many(cell: str, count: int, first: int, precision: str, one_design: bool) ->
         "median_ess": float(status["ess_bulk"].median()),
         "ms_for_400": 1e3 * seconds / count * 400 / float(status["ess_bulk"].median()),
         "gradients_a_table": float(status["gradients"].mean()),
+        # of a trajectory at the first rung; the longest of all tables is what lanes side by side wait for
+        "gradients_a_trajectory": float(steps.mean()),
+        "gradients_side_by_side": float(steps.max(axis=0).mean()),
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
