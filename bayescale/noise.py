@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from bayescale.errors import LawError, nearest
@@ -108,26 +109,56 @@ class Noise:
         return (scale, *shape)
 
 
-def _log_gamma_step(x):
-    """log Gamma(x + 1/2) - log Gamma(x) for x > 0: from 10 steps up, by the asymptotic series in 1/x there.
+#: log Gamma(y + 1/2) - log Gamma(y) - log(y) / 2 = c1 / y + c3 / y³ + …, exact to rounding for y >= 10.
+_FAR_SERIES = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224)
+_FAR = 10
 
-    The series is exact to rounding beyond 10; two general log-gammas and their slopes cost as much as all the rows.
+
+@cache
+def _log_gamma_step() -> Callable[[Any], Any]:
+    """The function log Gamma(x + 1/2) - log Gamma(x) of x > 0: from ten steps up, by the series in 1/x there.
+
+    Two general log-gammas and their slopes cost as much as all the rows. The slope is written out: differentiated, each
+    of the steps would be a kernel by itself.
     """
+    import jax
     import jax.numpy as jnp
 
-    steps = jnp.ones_like(x)
-    for k in range(10):
-        steps = steps * (x + k) / (x + k + 0.5)
-    far = x + 10.0
-    r = 1 / far**2
-    series = -1 / 8 + r * (1 / 192 + r * (-1 / 640 + r * (17 / 14336 + r * (-31 / 18432 + r * 691 / 180224))))
-    return jnp.log(steps * jnp.sqrt(far)) + series / far
+    def steps(x, r):  # (x + k) r and (x + k + 1/2) r, all within (0, 1): nothing overflows
+        return [(1 - (_FAR - k) * r if k else x * r, 1 - (_FAR - k - 0.5) * r) for k in range(_FAR)]
+
+    def value(x):
+        r = 1 / (x + _FAR)
+        above = below = 1.0
+        for whole, half in steps(x, r):
+            above, below = above * whole, below * half
+        return jnp.log(above / below) - 0.5 * jnp.log(r) + r * _horner(_FAR_SERIES, r * r)
+
+    def slope(x):
+        r = 1 / (x + _FAR)
+        top, bottom = 0.0, 1.0  # the sum of 1 / (whole * half), as one fraction
+        for whole, half in steps(x, r):
+            top, bottom = top * whole * half + bottom, bottom * whole * half
+        odd = tuple((2 * k + 1) * c for k, c in enumerate(_FAR_SERIES))
+        return 0.5 * r * r * (top / bottom) + 0.5 * r - r * r * _horner(odd, r * r)
+
+    made = jax.custom_jvp(value)
+    made.defjvps(lambda t, _, x: t * slope(x))
+    return made
+
+
+def _horner(coefficients: tuple[float, ...], x: Any) -> Any:
+    """The polynomial with these coefficients, the lowest first."""
+    found = coefficients[-1]
+    for c in coefficients[-2::-1]:
+        found = c + x * found
+    return found
 
 
 def _student_t_log_density(residual, scale, nu):
     import jax.numpy as jnp
 
-    constant = _log_gamma_step(nu / 2) - 0.5 * jnp.log(math.pi * nu)
+    constant = _log_gamma_step()(nu / 2) - 0.5 * jnp.log(math.pi * nu)
     return constant - jnp.log(scale) - (nu + 1) / 2 * jnp.log1p((residual / scale) ** 2 / nu)
 
 

@@ -162,6 +162,20 @@ def test_floor_is_added(spec):
 
 
 @fitted_law
+def test_a_coordinate_is_the_image_of_its_own_entries(spec):
+    """Whatever is computed together, every parameter has its own prior at its own place of the vector."""
+    c = model_of(spec).structure.coordinates
+    z = np.random.default_rng(3).standard_normal(c.dimension)
+    values = c.values(jnp.asarray(z), model_of(spec).data["references"])
+    plain = [s for s in c.slots if s.parameter.pooled is s.parameter.ordered is s.parameter.below is None]
+    plain = [s for s in plain if s.parameter.above is None]
+    assert plain
+    for slot in plain:
+        own = slot.parameter.prior.image(jnp.asarray(z[slot.start : slot.start + slot.size].reshape(slot.shape)))
+        np.testing.assert_allclose(values[slot.parameter.name], own, rtol=1e-14)
+
+
+@fitted_law
 def test_coordinates_lead_to_parameters_and_back(spec):
     """z → coordinates → z by the priors, and paper → coordinates → paper by contributions, `natural` and `inverse`."""
     model = model_of(spec)

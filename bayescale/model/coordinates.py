@@ -87,11 +87,13 @@ class Coordinates:
         import jax.numpy as jnp
 
         known: dict[str, Any] = {name: jnp.asarray(value, z.dtype) for name, value in self.fixed.items()}
+        entries, images = self._images(z)
         pending: list[tuple[str, Callable[[], Any], tuple[str, ...]]] = []
         for slot in self.slots:
             p = slot.parameter
             needs = tuple(b for b in (p.above, p.below) if isinstance(b, str))
-            pending.append((p.name, lambda s=slot: self._value(s, z, known), needs))
+            own = (entries[p.name], images.get(p.name))
+            pending.append((p.name, lambda s=slot, own=own: self._value(s, *own, known), needs))
         for name, source in self.ties.items():
             pending.append((name, lambda s=source: known[s], (source,)))
         for name, formula in self.formulas.items():
@@ -106,11 +108,38 @@ class Coordinates:
             pending = [entry for entry in pending if entry[0] not in known]
         return known
 
-    def _value(self, slot: Slot, z, known: dict[str, Any]):
+    def _images(self, z) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The entries of every slot, and images of the log-normal ones that stand by themselves.
+
+        They share one exponential, and all slots one split: written slot by slot, each would be a kernel of its own.
+        """
+        import jax
+        import jax.numpy as jnp
+
+        names, sizes = self.names, [s.size for s in self.slots]
+        if not names:
+            return {}, {}
+        loc, scale = np.zeros((2, self.dimension))
+        alone = []
+        for s in self.slots:
+            p = s.parameter
+            if p.prior is not None and p.prior.family == "LogNormal" and p.pooled is None and p.ordered is None:
+                loc[s.start : s.start + s.size], scale[s.start : s.start + s.size] = p.prior.args
+                alone.append(p.name)
+        z = z[: self.dimension]
+        entries = dict(zip(names, jax.lax.split(z, sizes), strict=True))
+        if not alone:
+            return entries, {}
+        together = jnp.exp(jnp.asarray(loc, z.dtype) + jnp.asarray(scale, z.dtype) * z)
+        images = dict(zip(names, jax.lax.split(together, sizes), strict=True))
+        return entries, {name: images[name] for name in alone}
+
+    def _value(self, slot: Slot, entries, image, known: dict[str, Any]):
         import jax.numpy as jnp
 
         p = slot.parameter
-        entries = z[slot.start : slot.start + slot.size]
+        if image is not None:
+            return self._bounded(p, image.reshape(slot.shape), known)
         if isinstance(p.pooled, Spread):
             names, deviations = pooled_names(p.name), entries[1:] if slot.spread is not None else entries[2:]
             known[names[0]] = self._placed(p, entries[0], known)
@@ -118,7 +147,7 @@ class Coordinates:
             if spread is None:
                 assert p.pooled.prior is not None
                 known[names[1]] = spread = p.pooled.prior.image(entries[1])
-            apart = spread / slot.unit * (jnp.asarray(contrasts(slot.shape[0]), z.dtype) @ deviations)
+            apart = spread / slot.unit * (jnp.asarray(contrasts(slot.shape[0]), entries.dtype) @ deviations)
             coordinates = entries[0] + apart
         elif p.pooled is not None:
             rest = slot.shape[1:]
@@ -143,6 +172,10 @@ class Coordinates:
         else:
             first, gaps = p.prior.image(coordinates[..., :1]), p.ordered.image(coordinates[..., 1:])
             x = jnp.cumsum(jnp.concatenate([first, gaps], axis=-1), axis=-1)
+        return self._bounded(p, x, known)
+
+    def _bounded(self, p: Parameter, x, known: Mapping[str, Any]):
+        """An image of the prior, moved above one bound or taken as a share of another."""
         if p.above is not None:
             x = x + (known[p.above] if isinstance(p.above, str) else p.above)
         if p.below is not None:
@@ -295,7 +328,7 @@ class _Contribution:
         for axis, exponent in self.at.items():
             power = self.sign * (-1 if exponent.startswith("-") else 1) * values[exponent.removeprefix("-")]
             reference = values[f"{axis}0"]
-            x = x * (reference**power if self.centre[axis] == "ratio" else jnp.exp(power * reference))
+            x = x * jnp.exp(power * (jnp.log(reference) if self.centre[axis] == "ratio" else reference))
         return x
 
 

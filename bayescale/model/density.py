@@ -173,7 +173,8 @@ class Structure:
         import jax.numpy as jnp
 
         a, response = self.anchor, self.law.responses[0]
-        values = self.values(x.at[a.entry].set(0.0), data)
+        here = np.arange(len(x)) == a.entry
+        values = self.values(jnp.where(here, 0.0, x), data)
         rows, constants = self._arguments(self.law.formulas()[response.name], values, data)
         middle = jax.tree.map(lambda column: column[data["anchor"]], rows)
         at_zero = values[self.law.floor.removeprefix("-")]  # type: ignore[union-attr]
@@ -181,7 +182,7 @@ class Structure:
         floor, log_slope = a.floor(a.sign * (x[a.entry] * a.unit - rest))
         if a.prior.family == "LogNormal":
             log_slope = log_slope - jnp.log(floor)
-        return x.at[a.entry].set(a.prior.preimage(floor)), log_slope
+        return jnp.where(here, a.prior.preimage(floor), x), log_slope
 
     def values(self, z, data) -> dict[str, Any]:
         """Every parameter by name: coordinates, paper parameters, noise, spreads of the groups."""
