@@ -21,6 +21,8 @@ from bayescale.posterior.replicating import rounded
 
 #: Steps of the search for the mode; it starts at the posterior's mean, so few are used.
 _STEPS = 60
+#: Tables that go through the compiled program at once.
+_TOGETHER = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,7 @@ class Linearised:
         It stops when no log density gains more than `tolerance`, as a share of it. Gives x (tables, dimension), and
         residuals and slopes of all rows there.
         """
-        locate, inner, incidence = _program(self.model, self.positions, self.flat, len(y)), self.inner, self.incidence
+        locate, inner, incidence = _program(self.model, self.positions, self.flat), self.inner, self.incidence
         weights = kept * self.rows.information
         # Effects enter linearly: their block of the curvature is the same everywhere and is eliminated once.
         effects = np.linalg.inv((incidence.T * weights) @ incidence + np.diag(self.precision[inner:]))
@@ -248,8 +250,11 @@ def linearise(model: Model, z: np.ndarray, effects: Mapping[str, np.ndarray]) ->
     return near.fitted_to(np.ones(rows, bool))
 
 
-def _program(model: Model, positions: np.ndarray, middle: np.ndarray, tables: int) -> Callable[[np.ndarray], tuple]:
-    """Locations on the link scale and their slopes in the law's coordinates, without effects of groups, of a stack."""
+def _program(model: Model, positions: np.ndarray, middle: np.ndarray) -> Callable[[np.ndarray], tuple]:
+    """Locations on the link scale and their slopes in the law's coordinates, without effects of groups, of a stack.
+
+    Any number of tables goes through one program, some at a time.
+    """
     import jax
 
     structure, response, rows = model.structure, model.law.responses[0], len(model.runs)
@@ -266,12 +271,17 @@ def _program(model: Model, positions: np.ndarray, middle: np.ndarray, tables: in
 
     with double_precision():
         data = jax.device_put(model.data)
-        shape = np.zeros((tables, len(positions)))
+        shape = np.zeros((_TOGETHER, len(positions)))
         program = compiled(("linearise", structure.key), both, shape, middle, data)
 
     def run(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
         with double_precision():
-            found = program(np.asarray(own, float), middle, data)
-        return np.asarray(found[0])[:, :rows], np.asarray(found[1])[:, :rows]
+            for k in range(0, len(own), _TOGETHER):
+                some = own[k : k + _TOGETHER].astype(float)
+                padded = np.concatenate([some, np.repeat(some[-1:], _TOGETHER - len(some), axis=0)])
+                parts.append([np.asarray(f)[: len(some), :rows] for f in program(padded, middle, data)])
+        locations, slopes = (np.concatenate(p) for p in zip(*parts, strict=True))
+        return locations, slopes
 
     return run

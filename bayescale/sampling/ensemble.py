@@ -166,46 +166,47 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
     n, inner = structure.dimension, structure.coordinates.dimension
     smooth = any(noise.smooth for noise in structure.noises.values())
     spreads = spread_positions(structure)
-    first, second, third = jax.random.split(key, 3)
     law_only = np.where(np.arange(n) < inner, 1.0, 0.0)
     law_only[spreads] = 0.0
     searches = SEARCHES_WITH_GROUPS if structure.intercepts else SEARCHES
-    x = 0.7 * jax.random.normal(first, (searches, n)).at[0].set(0.0) * law_only
+    # All random numbers at once: each call that draws some is compiled by itself.
+    drawn = jax.random.normal(key, (2 * searches + CHAINS, n)).at[jnp.asarray([0, searches])].set(0.0)
+    x = 0.7 * drawn[:searches] * law_only
     if structure.anchor is not None:
         x = x.at[:, structure.anchor.entry].set(_middle_response(structure, data) / structure.anchor.unit)
     if structure.intercepts:
         no_spreads = np.ones(n)
         no_spreads[spreads] = 0.0
         free = jnp.asarray([law_only, no_spreads, np.ones(n)])
-        apart = 0.3 * jax.random.normal(second, x.shape).at[0].set(0.0) * law_only
+        apart = 0.3 * drawn[searches : 2 * searches] * law_only
 
         def stage(k, state):  # one loop, so that the search is compiled once
-            x, _, located, gradients = state
+            x, _, located, gradients, _ = state
             known = _with_locations(data, located)
-            x, values, more = _descend(_potential(structure, known, smooth), x, free[k])
+            x, values, more, curvature = _descend(_potential(structure, known, smooth), x, free[k], k == 2)
             best = x[jnp.argmin(values)]
             found = levels_located(structure, best, known)
             located = jax.tree.map(lambda new, old: jnp.where(k == 1, new, old), found, located)
             again = best * jnp.where((k == 1) & (np.arange(n) >= inner), 0.0, 1.0) + apart
-            return jnp.where(k < 2, again, x), values, located, gradients + more
+            return jnp.where(k < 2, again, x), values, located, gradients + more, curvature
 
-        state = (x, jnp.zeros(searches, x.dtype), _located(data), 0)
-        x, values, located, gradients = jax.lax.fori_loop(0, 3, stage, state)
+        state = (x, jnp.zeros(searches, x.dtype), _located(data), 0, jnp.zeros((n, n), x.dtype))
+        x, values, located, gradients, curvature = jax.lax.fori_loop(0, 3, stage, state)
         data = _with_locations(data, located)
     else:
-        x, values, gradients = _descend(_potential(structure, data, smooth), x, law_only)
+        x, values, gradients, curvature = _descend(_potential(structure, data, smooth), x, law_only, True)
     best = x[jnp.argmin(values)]
-    sizes, vectors = jnp.linalg.eigh(_curvature(_potential(structure, data, smooth), best))
+    sizes, vectors = jnp.linalg.eigh(curvature)
     widths = 1 / jnp.sqrt(jnp.maximum(jnp.abs(sizes), LEAST_CURVATURE))
     scale = vectors * widths
     distance = jnp.abs(((x - best) @ vectors) / widths).max(axis=1)
     another = (values < values.min() + MODE_DEPTH) & (distance > 3)
     order = jnp.argsort(jnp.where(another, values, jnp.inf))
-    noise = jax.random.normal(third, (CHAINS, n)) @ scale.T
+    noise = drawn[2 * searches :] @ scale.T
     rank = jnp.minimum(jnp.arange(CHAINS) - 1, len(x) - 1)
     elsewhere = (rank >= 0) & another[order[rank]]
     begin = jnp.where(elsewhere[:, None], x[order[rank]] + 0.1 * noise, best + 1.2 * noise)
-    return data, begin, scale, jnp.sort(values), gradients + 2 * n
+    return data, begin, scale, jnp.sort(values), gradients
 
 
 def _located(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -218,44 +219,47 @@ def _with_locations(data: Mapping[str, Any], located: Mapping[str, Mapping[str, 
     return {**data, "effects": {s: {**e, **located[s]} for s, e in data["effects"].items()}}
 
 
-def _curvature(potential: Callable[[Any], tuple[Any, Any]], x: Any) -> Any:
-    """The curvature at a point, by central differences of the slope: they compile faster than second derivatives."""
-    import jax.numpy as jnp
-
-    step = 1e-4 if x.dtype == np.float64 else 1e-2
-    shifts = step * jnp.eye(len(x), dtype=x.dtype)
-    slopes = potential(jnp.concatenate([x + shifts, x - shifts]))[1]
-    curvature = (slopes[: len(x)] - slopes[len(x) :]) / (2 * step)
-    return (curvature + curvature.T) / 2
-
-
 def _middle_response(structure: Structure, data: Mapping[str, Any]) -> Any:
     """The observed response at the anchor's row, where the search for its prediction begins."""
     response = structure.law.responses[0]
     return LINKS[response.support].inverse(data["responses"][response.name]["y"][data["anchor"]])
 
 
-def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> tuple[Any, Any, Any]:
+def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any, curved: Any) -> tuple[Any, Any, Any, Any]:
     """The modes reached from a stack of points by moving the free coordinates: points, potentials, gradients taken.
 
-    BFGS with backtracking: each pass of the loop is one trial step for every point.
+    BFGS with backtracking: each pass of the loop is one trial step for every point. Last is the curvature at the best
+    mode, if it is asked for (`curved`), by central differences of the slope, which compile faster than second
+    derivatives: further passes of the same loop, since every place where a gradient is written is compiled by itself.
     """
     import jax
     import jax.numpy as jnp
 
     points, n = x.shape
     eye = jnp.eye(n, dtype=x.dtype)
+    apart = 1e-4 if x.dtype == np.float64 else 1e-2
+    passes = -(-2 * n // points)
+    shifts = np.zeros((passes * points, n))
+    shifts[: 2 * n] = apart * np.concatenate([np.eye(n), -np.eye(n)])
+    shifts = jnp.asarray(shifts, x.dtype)
 
     def downhill(g):
         return eye / jnp.maximum(1.0, jnp.abs(g).max(axis=1))[:, None, None]
 
+    def searching(state):
+        steep = (jnp.abs(state[4]).max(axis=1) > FLAT) & (state[7] > 1e-8)
+        return (state[0] < 1) | ((state[0] < 60 + 4 * n) & steep.any())
+
     def trial(state):
-        count, x, value, slope, inverse, direction, length = state
+        count, k, x, value, slope, inverse, direction, length, slopes = state
+        search = searching(state)
         step = length[:, None] * direction
         step = step * jnp.minimum(1.0, 2.0 / jnp.maximum(jnp.abs(step).max(axis=1), 1e-9))[:, None]
-        new_value, new_slope = potential(x + step)
+        beside = x[jnp.argmin(value)] + jax.lax.dynamic_slice_in_dim(shifts, k * points, points)
+        new_value, new_slope = potential(jnp.where(search, x + step, beside))
+        kept = jax.lax.dynamic_update_slice_in_dim(slopes, new_slope, k * points, 0)
         new_slope = new_slope * free
-        accepted = new_value <= value + 1e-4 * (step * slope).sum(axis=1)
+        accepted = search & (new_value <= value + 1e-4 * (step * slope).sum(axis=1))
         change = new_slope - slope
         along = (step * change).sum(axis=1)
         learn = accepted & (along > 1e-10)
@@ -272,14 +276,16 @@ def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> 
         uphill = ((direction * slope).sum(axis=1) >= 0)[:, None]
         inverse = jnp.where(uphill[..., None], downhill(slope), inverse)
         direction = jnp.where(uphill, -jnp.einsum("kij,kj->ki", inverse, slope), direction)
-        return count + 1, x, value, slope, inverse, direction, jnp.where(accepted, 1.0, 0.4 * length)
+        length = jnp.where(accepted, 1.0, 0.4 * length)
+        slopes, k = jnp.where(search, slopes, kept), k + jnp.where(search, 0, 1)
+        return count + 1, k, x, value, slope, inverse, direction, length, slopes
 
-    def going(state):
-        steep = (jnp.abs(state[3]).max(axis=1) > FLAT) & (state[6] > 1e-8)
-        return (state[0] < 1) | ((state[0] < 60 + 4 * n) & steep.any())
+    def going(state):  # a search that is over stays so: its points move no more
+        return searching(state) | (curved & (state[1] < passes))
 
     zero = jnp.zeros_like(x)
     start = (
+        0,
         0,
         x,
         jnp.full(points, jnp.inf, x.dtype),
@@ -287,9 +293,11 @@ def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any) -> 
         jnp.broadcast_to(eye, (points, n, n)),
         zero,
         jnp.ones(points),
+        jnp.zeros_like(shifts),
     )
-    count, x, value, *_ = jax.lax.while_loop(going, trial, start)
-    return x, value, count * points
+    count, _, x, value, *_, slopes = jax.lax.while_loop(going, trial, start)
+    curvature = (slopes[:n] - slopes[n : 2 * n]) / (2 * apart)
+    return x, value, count * points, (curvature + curvature.T) / 2
 
 
 def _sample(
@@ -310,10 +318,10 @@ def _sample(
     ends, warmup = plan["ends"], plan["ends"][-1]
     potential = _potential(structure, data, smooth=False)
     # Random numbers are drawn at once: one by one they would cost as much as the gradients.
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key, 2)
     lengths = jnp.asarray(_lengths(room), dtype)
-    jitter = jax.random.uniform(keys[1], (room, chains, 1), dtype, 0.8, 1.2)
-    log_uniform = jnp.log(jax.random.uniform(keys[2], (room, chains), dtype))
+    uniform = jax.random.uniform(keys[1], (2, room, chains), dtype)
+    jitter, log_uniform = 0.8 + 0.4 * uniform[0, :, :, None], jnp.log(uniform[1])
 
     def leap(state):
         left, x, p, value, slope, scale, step = state
