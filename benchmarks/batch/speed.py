@@ -57,7 +57,7 @@ def many(cell: str, count: int, first: int, precision: str, one_design: bool) ->
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     status = batch.status
     first = status.index[status["rung"] == "ensemble 1"]
-    steps = batch.tree["sample_stats"]["n_steps"].sel(dataset=list(first), chain=0).values
+    steps = np.asarray(batch.tree["sample_stats"].to_dataset()["n_steps"].sel(dataset=list(first), chain=0))
     return {
         "tables": count,
         "one_design": one_design,
