@@ -56,8 +56,8 @@ def many(cell: str, count: int, first: int, precision: str, one_design: bool) ->
         batch = bs.fit_many("chinchilla", tables, group=cells.group(cell), precision=precision, progress=False)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     status = batch.status
-    at_once = status.index[status["rung"] == "ensemble 1"]
-    steps = batch.tree.children["sample_stats"].data_vars["n_steps"].sel(dataset=list(at_once), chain=0).to_numpy()
+    at_once = [name for name, rung in status["rung"].items() if rung == "ensemble 1"]
+    steps = batch.tree.children["sample_stats"].data_vars["n_steps"].sel(dataset=at_once, chain=0).to_numpy()
     return {
         "tables": count,
         "one_design": one_design,
