@@ -56,7 +56,7 @@ def many(cell: str, count: int, first: int, precision: str, one_design: bool) ->
         batch = bs.fit_many("chinchilla", tables, group=cells.group(cell), precision=precision, progress=False)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     status = batch.status
-    at_once = [name for name, rung in status["rung"].items() if rung == "ensemble 1"]
+    at_once = [name for name in status.index if str(status.at[name, "rung"]) == "ensemble 1"]
     steps = batch.tree.children["sample_stats"].data_vars["n_steps"].sel(dataset=at_once, chain=0).to_numpy()
     return {
         "tables": count,
