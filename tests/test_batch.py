@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from worlds import chinchilla_world, mcse_distance
@@ -13,9 +14,9 @@ from bayescale.batch.chunks import Chunk, _kept
 from bayescale.batch.preparing import prepare
 from bayescale.batch.storing import selected
 from bayescale.laws import find_law
-from bayescale.model import forget_programs, programs
+from bayescale.model import double_precision, forget_programs, programs
 from bayescale.posterior import model_of
-from bayescale.sampling.ensemble import CHAINS, DRAWS, TRAJECTORY, WARMUP, _lengths
+from bayescale.sampling.ensemble import CHAINS, DRAWS, TRAJECTORY, WARMUP, _descend, _lengths
 
 OPTIONS = dict(noise="student_t", group="none", fix=None, tie=(), priors={}, references=None)
 
@@ -186,6 +187,28 @@ def test_side_by_side_as_an_accelerator_samples(tables, monkeypatch, precision):
         stats = {str(n): np.asarray(v) for n, v in tree["sample_stats"].to_dataset().data_vars.items()}
         own = certified(model_of(found[name]), drawn, stats, [1e22]).findings(0)
         assert [f.message for f in own] == [f["message"] for f in told if f["code"] != "precision"]
+
+
+def test_the_search_finds_the_mode_and_its_curvature():
+    """Of a bowl of five coordinates, searched from four points: twice five slopes are no whole number of passes."""
+    rng = np.random.default_rng(0)
+    mode, begin = rng.standard_normal(5), rng.standard_normal((4, 5))
+    axes = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    bend = axes * [1.0, 3.0, 10.0, 30.0, 100.0] @ axes.T
+
+    def potential(x):
+        return 0.5 * ((x - mode) @ bend * (x - mode)).sum(axis=1), (x - mode) @ bend
+
+    with double_precision():
+        search = jax.jit(lambda x, curved: _descend(potential, x, np.ones(5), curved))
+        points, values, gradients, curvature = search(begin, True)
+        same, _, fewer, none = search(begin, False)
+    # Slopes end below 1e-2, and the least curvature is 1.
+    np.testing.assert_allclose(points, np.tile(mode, (4, 1)), atol=0.03)
+    np.testing.assert_allclose(values, 0, atol=1e-3)
+    np.testing.assert_allclose(curvature, bend, rtol=1e-8, atol=1e-8)
+    np.testing.assert_array_equal(same, points)
+    assert int(gradients) - int(fewer) == 3 * 4 and not np.asarray(none).any()
 
 
 def test_tables_side_by_side_take_trajectories_of_one_length(batch):

@@ -20,7 +20,7 @@ def test_the_density_of_student_s_t_and_its_slopes():
     slope = 0.5 * (special.digamma(whole) - special.digamma(half) - 1 / nu - np.log1p(square / nu))
     slope += whole * square / (nu * (nu + square))
     bend = 0.25 * (special.polygamma(1, whole) - special.polygamma(1, half)) + 0.5 / nu**2
-    bend += 0.5 * square / (nu * (nu + square)) + 0.5 * square / (nu * (nu + square))
+    bend += square / (nu * (nu + square))
     bend -= whole * square * (2 * nu + square) / (nu * (nu + square)) ** 2
     with double_precision():
         of_nu = [lambda v: density(r, scale, v)]
