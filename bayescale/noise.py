@@ -147,6 +147,30 @@ def _log_gamma_step() -> Callable[[Any], Any]:
     return made
 
 
+@cache
+def _inverse_of() -> Callable[[Any, Any], tuple[Any, Any]]:
+    import jax
+
+    @jax.custom_jvp
+    def made(x, log):
+        return 1 / x, -log
+
+    @made.defjvp
+    def slopes(primals, tangents):
+        inverse, minus_log = made(*primals)
+        moved = -tangents[0] * inverse
+        return (inverse, minus_log), (moved * inverse, moved)
+
+    return made
+
+
+def inverse_and_log(x: Any) -> tuple[Any, Any]:
+    """1 / x and its logarithm, whose slopes are products of the first: every other division would be a kernel more."""
+    import jax.numpy as jnp
+
+    return _inverse_of()(x, jnp.log(x))
+
+
 def _horner(coefficients: tuple[float, ...], x: Any) -> Any:
     """The polynomial with these coefficients, the lowest first."""
     found = coefficients[-1]
@@ -158,8 +182,9 @@ def _horner(coefficients: tuple[float, ...], x: Any) -> Any:
 def _student_t_log_density(residual, scale, nu):
     import jax.numpy as jnp
 
-    constant = _log_gamma_step()(nu / 2) - 0.5 * jnp.log(math.pi * nu)
-    return constant - jnp.log(scale) - (nu + 1) / 2 * jnp.log1p((residual / scale) ** 2 / nu)
+    precision, log_precision = inverse_and_log(nu * scale**2)
+    constant = _log_gamma_step()(0.5 * nu) - 0.5 * math.log(math.pi)
+    return constant + 0.5 * log_precision - 0.5 * (nu + 1) * jnp.log1p(precision * residual**2)
 
 
 def _student_t_sample(rng, size, nu):
@@ -173,9 +198,8 @@ def _student_t_cdf(residual, scale, nu):
 
 
 def _normal_log_density(residual, scale):
-    import jax.numpy as jnp
-
-    return -0.5 * (residual / scale) ** 2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
+    rate, log_rate = inverse_and_log(scale)
+    return -0.5 * (rate * residual) ** 2 + log_rate - 0.5 * math.log(2 * math.pi)
 
 
 def _normal_sample(rng, size):
@@ -191,13 +215,15 @@ def _normal_cdf(residual, scale):
 def _laplace_log_density(residual, scale):
     import jax.numpy as jnp
 
-    return -jnp.abs(residual) / scale - jnp.log(2 * scale)
+    rate, log_rate = inverse_and_log(scale)
+    return -rate * jnp.abs(residual) + log_rate - math.log(2)
 
 
 def _laplace_smooth(residual, scale):
     import jax.numpy as jnp
 
-    return -jnp.sqrt(0.05 + (residual / scale) ** 2) - jnp.log(2 * scale)
+    rate, log_rate = inverse_and_log(scale)
+    return -jnp.sqrt(0.05 + (rate * residual) ** 2) + log_rate - math.log(2)
 
 
 def _laplace_sample(rng, size):

@@ -41,3 +41,20 @@ def test_single_precision_holds_for_any_degrees_of_freedom():
     found = jax.vmap(density, (None, None, 0))(np.float32(0.03), np.float32(0.01), nu)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, stats.t.logpdf(0.03, nu.astype(float), scale=0.01), rtol=1e-5, atol=1e-5)
+
+
+def test_slopes_in_the_scale():
+    """The inverse of the scale has slopes of its own: they must be those of SciPy's densities."""
+    r, scale, by = np.array([-0.04, 0.003, 0.02]), np.array([0.01, 0.02, 0.005]), 1e-6
+    known = {"normal": stats.norm.logpdf, "laplace": stats.laplace.logpdf}
+    for name, reference in known.items():
+        density = NOISES[name].log_density
+        with double_precision():
+            value = np.asarray(density(jnp.asarray(r), jnp.asarray(scale)))
+            first = np.asarray(jax.vmap(jax.grad(density, 1))(r, scale))
+            second = np.asarray(jax.vmap(jax.grad(jax.grad(density, 1), 1))(r, scale))
+        np.testing.assert_allclose(value, reference(r, scale=scale), rtol=1e-12)
+        up, down = (reference(r, scale=scale * (1 + k * by)) for k in (1, -1))
+        np.testing.assert_allclose(first, (up - down) / (2 * by * scale), rtol=1e-6)
+        bend = {"normal": 1 / scale**2 - 3 * r**2 / scale**4, "laplace": 1 / scale**2 - 2 * abs(r) / scale**3}
+        np.testing.assert_allclose(second, bend[name], rtol=1e-10)

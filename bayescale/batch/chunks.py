@@ -127,7 +127,7 @@ class Chunk:
             given = (self.data, self._exact(plan.numbers()), key, self._exact(begin))
             device = jax.config.jax_default_device  # a program is compiled for one
             kind = ("ensemble", self.lanes, self.precision, structure.key, device and device.id)
-            return compiled(kind, program, *given)(*given)
+            return compiled(kind, program, *given, alone=self.lanes > 1)(*given)
 
     def compile_certificates(self, budgets: int) -> None:
         """Compile what certifies one ensemble's draws where they lie, as long as the ensemble is compiled elsewhere."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,7 +84,9 @@ class Anchor:
         if self.prior.family != "LogNormal":
             return excess, 0.0
         soft = SOFTNESS * self.unit
-        return soft * jax.nn.softplus(excess / soft), jax.nn.log_sigmoid(excess / soft)
+        steps = excess / soft
+        bent = jax.nn.softplus(steps)
+        return soft * bent, steps - bent  # log_sigmoid(x) = x - softplus(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +154,10 @@ class Structure:
 
     def from_sampler(self, x, data) -> tuple[Any, Any]:
         """The flat vector behind a sampler's coordinates, and the log of the Jacobian, up to a constant."""
+        return self._from_sampler(x, data)[:2]
+
+    def _from_sampler(self, x, data) -> tuple[Any, Any, tuple[Any, Any] | None]:
+        """The same, and the values and curves that were computed on the way, if any were."""
         import jax.numpy as jnp
 
         parts = jnp.split(x, np.cumsum(self.sizes)[:-1])
@@ -159,11 +165,13 @@ class Structure:
         z, log_jacobian = self._floor_from_prediction(z, data)
         log_jacobian = log_jacobian + log_slope
         if not self.intercepts:
-            return z, log_jacobian
+            return z, log_jacobian, None
         scores = {i.site: v for i, v in zip(self.intercepts, parts[1:], strict=True)}
-        effects, log_slope = effects_from_scores(self, scores, self.values(z, data), data)
-        log_jacobian = log_jacobian + log_slope
-        return jnp.concatenate([z, *(effects[i.site] for i in self.intercepts)]), log_jacobian
+        values = self.values(z, data)
+        curves = self.curves(values, data)
+        effects, log_slope = effects_from_scores(self, scores, values, curves, data)
+        flat = jnp.concatenate([z, *(effects[i.site] for i in self.intercepts)])
+        return flat, log_jacobian + log_slope, (values, curves)
 
     def _floor_from_prediction(self, x, data) -> tuple[Any, Any]:
         """The floor's own coordinate from the predicted response at the anchor's row."""
@@ -175,10 +183,11 @@ class Structure:
         a, response = self.anchor, self.law.responses[0]
         here = np.arange(len(x)) == a.entry
         values = self.values(jnp.where(here, 0.0, x), data)
-        rows, constants = self._arguments(self.law.formulas()[response.name], values, data)
-        middle = jax.tree.map(lambda column: column[data["anchor"]], rows)
+        formula = self.law.formulas()[response.name]
+        rows, constants = self._arguments(formula, values, data)
+        middle, logs = jax.tree.map(lambda column: column[data["anchor"]], (rows, self._logs(rows, data)))
         at_zero = values[self.law.floor.removeprefix("-")]  # type: ignore[union-attr]
-        rest = self.law.formulas()[response.name](**middle, **constants) - a.sign * at_zero
+        rest = with_logs(formula, {**middle, **constants}, logs) - a.sign * at_zero
         floor, log_slope = a.floor(a.sign * (x[a.entry] * a.unit - rest))
         if a.prior.family == "LogNormal":
             log_slope = log_slope - jnp.log(floor)
@@ -204,8 +213,12 @@ class Structure:
 
         formula = self.law.formulas()[response.name]
         rows, constants = self._arguments(formula, values, data)
-        logs = {name: data["logs"][name] for name in rows if name in data["logs"]}
-        return jax.vmap(lambda r, known: with_logs(formula, {**r, **constants}, known))(rows, logs)
+        return jax.vmap(lambda r, logs: with_logs(formula, {**r, **constants}, logs))(rows, self._logs(rows, data))
+
+    @staticmethod
+    def _logs(rows: Mapping[str, Any], data) -> dict[str, Any]:
+        """The logs of those inputs that have one."""
+        return {name: data["logs"][name] for name in rows if name in data["logs"]}
 
     def _arguments(self, formula, values: Mapping[str, Any], data) -> tuple[dict[str, Any], dict[str, Any]]:
         """What varies by row (inputs, parameters gathered by level) and what does not."""
@@ -226,9 +239,12 @@ class Structure:
                 rows[name] = data["responses"][name]["y"]
         return rows, constants
 
-    def locations(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response):
-        """The centre of every row on the link scale: the law's mean plus the intercepts of its groups."""
-        location = self.curve(values, data, response)
+    def locations(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response, curve=None):
+        """The centre of every row on the link scale: the law's mean plus the intercepts of its groups.
+
+        `curve` is the law at every row, where it is known already.
+        """
+        location = self.curve(values, data, response) if curve is None else curve
         for i in self.intercepts:
             if i.response == response.name:
                 location = location + i.effects(sites)[data["levels"][i.grouping.column]]
@@ -243,7 +259,14 @@ class Structure:
             location = location + excess_of(values, data["below"], self.suffix(response.name), jnp)
         return location
 
-    def row_log_density(self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response, smooth):
+    def curves(self, values: Mapping[str, Any], data) -> dict[str, Any]:
+        """The law at every row on the link scale, by response, where a response has intercepts."""
+        grouped = {i.response for i in self.intercepts}
+        return {r.name: self.curve(values, data, r) for r in self.law.responses if r.name in grouped}
+
+    def row_log_density(
+        self, values: Mapping[str, Any], sites: Mapping[str, Any], data, response: Response, smooth, curve=None
+    ):
         """The log-density of every row on the link scale (an exact likelihood as it is), shape (rows,)."""
         import jax
 
@@ -252,7 +275,7 @@ class Structure:
             rows, constants = self._arguments(self.law.likelihood, values, data)
             likelihood = self.law.likelihood
             return jax.vmap(lambda r: likelihood(**r, **constants))(rows)
-        residual = observed["y"] - self.locations(values, sites, data, response)
+        residual = observed["y"] - self.locations(values, sites, data, response, curve)
         return self.noise_density(values, data, response, smooth)(residual)
 
     def scales(self, values: Mapping[str, Any], data, response: Response):
@@ -320,10 +343,11 @@ class Structure:
 
         return rows
 
-    def numpyro_model(self, data, smooth: bool = False) -> None:
+    def numpyro_model(self, data, smooth: bool = False, known: tuple[Any, Any] | None = None) -> None:
         """The NumPyro model: standard-normal coordinates, intercepts, and one factor a response.
 
-        Every parameter is a deterministic site under its own name.
+        Every parameter is a deterministic site under its own name. `known` are the values and curves at the
+        coordinates, where they were computed before: XLA would take their slopes twice.
         """
         import jax.numpy as jnp
 
@@ -331,7 +355,7 @@ class Structure:
         import numpyro.distributions as dist
 
         z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([self.coordinates.dimension]).to_event(1))
-        values = self.values(z, data)
+        values, curves = known or (self.values(z, data), {})
         sites: dict[str, Any] = {"z": z}
         for i in self.intercepts:
             spread = dist.Normal(0.0, values[i.spread])
@@ -339,21 +363,30 @@ class Structure:
         for name, value in values.items():
             numpyro.deterministic(name, value)
         for response in self.law.responses:
-            terms = self.row_log_density(values, sites, data, response, smooth)
+            terms = self.row_log_density(values, sites, data, response, smooth, curves.get(response.name))
             used = data["responses"][response.name]["used"]
             numpyro.factor(f"log_likelihood_{response.name}", jnp.where(used, terms, 0.0).sum())
 
-    def potential(self, flat, data, smooth: bool = False):
+    def potential(self, flat, data, smooth: bool = False, known: tuple[Any, Any] | None = None):
         """Minus the log joint density at a flat vector, as NumPyro computes it from the model."""
         load_numpyro()
         from numpyro.infer.util import potential_energy
 
-        return potential_energy(self.numpyro_model, (data, smooth), {}, self.sites(flat))
+        return potential_energy(self.numpyro_model, (data, smooth, known), {}, self.sites(flat))
 
     def sampler_potential(self, x, data, smooth: bool = False):
-        """Minus the log density in a sampler's coordinates, up to a constant."""
-        flat, log_jacobian = self.from_sampler(x, data)
-        return self.potential(flat, data, smooth) - log_jacobian
+        """Minus the log density in a sampler's coordinates, up to a constant; traced once, however often it is used."""
+        return self._traced_potential(x, data, smooth)
+
+    @cached_property
+    def _traced_potential(self) -> Callable[..., Any]:
+        import jax
+
+        return jax.jit(self._sampler_potential, static_argnums=2)
+
+    def _sampler_potential(self, x, data, smooth: bool):
+        flat, log_jacobian, known = self._from_sampler(x, data)
+        return self.potential(flat, data, smooth, known) - log_jacobian
 
     def draw(self, flat, data) -> dict[str, Any]:
         """Everything of one draw: parameters, derived quantities, effects, and per row mean, scale, log-density.

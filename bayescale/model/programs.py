@@ -37,10 +37,11 @@ def double_precision() -> AbstractContextManager:
     return jax.enable_x64(True)
 
 
-def compiled(key: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
+def compiled(key: Hashable, function: Callable[..., Any], *arguments: Any, alone: bool = True) -> Any:
     """The program of `function` for arguments of these shapes, compiled ahead of time once a process.
 
-    `key` names everything that `function` closes over. Call it inside `double_precision()`.
+    `key` names everything that `function` closes over. A program that is not `alone`, but one of as many as there are
+    cores, uses one core. Call it inside `double_precision()`.
     """
     import jax
 
@@ -54,13 +55,28 @@ def compiled(key: Hashable, function: Callable[..., Any], *arguments: Any) -> An
             keep_on_disk()
             with _tracing:
                 lowered = jax.jit(function).lower(*arguments)
-            program = lowered.compile()
+            program = lowered.compile(compiler_options=_compiler_options(arguments, alone))
         with _guard:
             _programs.pop(full, None)
             _programs[full] = program
             while len(_programs) > MOST_PROGRAMS:
                 del _programs[next(iter(_programs))]
         return program
+
+
+def _compiler_options(arguments: Any, alone: bool) -> dict[str, str]:
+    """What XLA is kept from on a CPU.
+
+    It splits every sum of more than 32 numbers into three kernels, slower to compile and to run, for the sake of
+    rounding: in single precision it may. And it splits a kernel of a thousand numbers between cores.
+    """
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return {}
+    single = any(getattr(a, "dtype", None) == "float32" for a in jax.tree.leaves(arguments))
+    passes = ["tree_reduction_rewriter"] * (not single) + ["cpu-parallel-task-assigner"] * (not alone)
+    return {"xla_disable_hlo_passes": ",".join(passes)} if passes else {}
 
 
 def forget_programs() -> None:

@@ -6,15 +6,22 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bayescale.model.observing import correlation
+from bayescale.noise import inverse_and_log
 
 if TYPE_CHECKING:
     from bayescale.model.density import Intercepts, Structure
 
 
 def effects_from_scores(
-    structure: Structure, scores: Mapping[str, Any], values: Mapping[str, Any], data: Mapping[str, Any]
+    structure: Structure,
+    scores: Mapping[str, Any],
+    values: Mapping[str, Any],
+    curves: Mapping[str, Any],
+    data: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Any]:
     """Intercepts by site from scores that are close to standard normal, and the log of the Jacobian.
+
+    `curves` is the law at every row, by response.
 
     Given the law and the spread tau, an effect with n rows is about normal with mean w e and sd tau / sqrt(1 + n r²),
     where r = tau / sigma, w = n r² / (1 + n r²) and e is the effect without shrinkage: where the rows of the level lie,
@@ -30,7 +37,7 @@ def effects_from_scores(
 
     effects: dict[str, Any] = {}
     log_jacobian: Any = 0.0
-    for i, located in _in_turn(structure, effects, values, data):
+    for i, located in _in_turn(structure, effects, curves, data):
         tau = values[i.spread]
         if i.grouping.fixed is not None:  # their prior alone holds their mean: its width must stay in the coordinates
             effects[i.site] = tau * scores[i.site]
@@ -39,14 +46,15 @@ def effects_from_scores(
         rows, estimate = _rows(structure, i, values, data), _estimate(structure, parts or i, located, data)
         if parts:
             of_part, inside = _rows(structure, parts, values, data), data["effects"][parts.site]
-            of_part = of_part / (1 + of_part * (values[parts.spread] / values[f"sigma{i.suffix}"]) ** 2)
+            of_part = of_part / (1 + of_part * _ratio(parts, values) ** 2)
             both = jnp.stack([of_part, of_part * estimate], axis=-1)
             rows, total = jax.ops.segment_sum(both, inside["parent"], len(rows)).T
             estimate = total / jnp.where(rows > 0, rows, 1.0)
-        information = rows * (tau / values[f"sigma{i.suffix}"]) ** 2
-        width = tau / jnp.sqrt(1 + information)
-        effects[i.site] = information / (1 + information) * estimate + width * scores[i.site]
-        log_jacobian = log_jacobian + jnp.log(width).sum()
+        information = rows * _ratio(i, values) ** 2
+        rest, log_rest = inverse_and_log(1 + information)
+        width = tau * jnp.exp(0.5 * log_rest)
+        effects[i.site] = information * rest * estimate + width * scores[i.site]
+        log_jacobian = log_jacobian + len(rest) * jnp.log(tau) + 0.5 * log_rest.sum()
     return effects, log_jacobian
 
 
@@ -61,29 +69,32 @@ def levels_located(structure: Structure, x: Any, data: Mapping[str, Any]) -> dic
     flat, _ = structure.from_sampler(x, data)
     sites = structure.sites(flat)
     values, made, effects = structure.values(sites["z"], data), {}, {}
-    for i, located in _in_turn(structure, effects, values, data):
+    for i, located in _in_turn(structure, effects, structure.curves(values, data), data):
         effects[i.site] = sites[i.site]
         rows = _rows(structure, i, values, data)
         known = (rows > 0) * (0.0 if i.grouping.fixed is not None else 1.0)
-        information = jnp.where(rows > 0, rows, 1.0) * (values[i.spread] / values[f"sigma{i.suffix}"]) ** 2
+        information = jnp.where(rows > 0, rows, 1.0) * _ratio(i, values) ** 2
         own = sites[i.site] * (1 + information) / information
         made[i.site] = {"location": known * (own + _means(structure, i, located, data)), "known": known}
     return made
 
 
 def _in_turn(
-    structure: Structure, effects: Mapping[str, Any], values: Mapping[str, Any], data: Mapping[str, Any]
+    structure: Structure, effects: Mapping[str, Any], curves: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Iterator[tuple[Intercepts, Any]]:
     """Every grouping, the coarser before its parts and fixed spreads first, and where the rows are without it: the law
     plus the `effects` of those before, which the caller fills in."""
-    located = {
-        r.name: structure.curve(values, data, r)
-        for r in structure.law.responses
-        if any(i.response == r.name for i in structure.intercepts)
-    }
+    located = dict(curves)
     for i in sorted(structure.intercepts, key=lambda i: (i.grouping.fixed is None, i.parent is not None)):
         yield i, located[i.response]
         located[i.response] = located[i.response] + i.effects(effects)[data["levels"][i.grouping.column]]
+
+
+def _ratio(i: Intercepts, values: Mapping[str, Any]) -> Any:
+    """The spread in units of the noise's scale."""
+    if i.grouping.effect.relative and i.grouping.fixed is None:
+        return values[i.ratio]
+    return values[i.spread] / values[f"sigma{i.suffix}"]
 
 
 def _means(structure: Structure, i: Intercepts, located: Any, data: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.model import Structure, with_vector_logs
+from bayescale.model.programs import load_numpyro
 from bayescale.model.scores import levels_located
 from bayescale.noise import LINKS
 from bayescale.sampling.start import LEAST_CURVATURE, MODE_DEPTH, SEARCHES, spread_positions
@@ -82,9 +83,12 @@ def ensemble_program(structure: Structure) -> Callable[..., dict[str, Any]]:
         import jax.numpy as jnp
 
         searching, moving = jax.random.split(jax.random.wrap_key_data(key))
+        potential = _potential(structure, smooth=False)
+        smooth = any(noise.smooth for noise in structure.noises.values())
+        searched_on = _potential(structure, smooth=True) if smooth else potential
 
         def anew():
-            known, x, scale, potentials, searched = _start(structure, data, searching)
+            known, x, scale, potentials, searched = _start(structure, searched_on, data, searching)
             located = _located(known)
             step = jnp.asarray(0.5, x.dtype)
             return {"x": x, "scale": scale, "step": step, "potentials": potentials, "located": located}, searched
@@ -95,7 +99,7 @@ def ensemble_program(structure: Structure) -> Callable[..., dict[str, Any]]:
         begin, searched = jax.lax.cond(state["goes_on"], on, anew)
         data = _with_locations(data, begin["located"])
         potentials = begin["potentials"]
-        found, end = _sample(structure, plan, data, begin, moving)
+        found, end = _sample(lambda x: potential(x, data), plan, begin, moving)
         flat = jax.vmap(jax.vmap(lambda x: structure.from_sampler(x, data)[0]))(found.pop("x"))
         values = jax.vmap(jax.vmap(lambda f: _values(structure, f, data)))(flat)
         gradients = searched + found["n_steps"].sum() + found.pop("warmup_steps") * CHAINS
@@ -138,22 +142,28 @@ def _values(structure: Structure, flat: Any, data: Mapping[str, Any]) -> dict[st
     return values | structure.coordinates.derived(values, data["references"])
 
 
-def _potential(structure: Structure, data: Mapping[str, Any], smooth: bool) -> Callable[[Any], tuple[Any, Any]]:
-    """Potential and slope at a stack of points; where either is not finite, a large one without slope."""
+def _potential(structure: Structure, smooth: bool) -> Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]:
+    """Potential and slope at a stack of points; where either is not finite, a large one without slope.
+
+    It is traced once, however often it is called.
+    """
     import jax
     import jax.numpy as jnp
 
-    faster = with_vector_logs(lambda x: structure.sampler_potential(x, data, smooth=smooth))
+    load_numpyro()  # what was traced before JAX has met it would be traced again
+    faster = with_vector_logs(lambda x, data: structure.sampler_potential(x, data, smooth=smooth))
 
-    def one(x):
-        value, slope = jax.value_and_grad(faster)(x)
+    def one(x, data):
+        value, slope = jax.value_and_grad(faster)(x, data)
         fine = jnp.isfinite(value) & jnp.isfinite(slope).all()
         return jnp.where(fine, value, FAR), jnp.where(fine, slope, 0.0)
 
-    return jax.vmap(one)
+    return jax.jit(jax.vmap(one, (0, None)))
 
 
-def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any, ...]:
+def _start(
+    structure: Structure, potential: Callable[..., tuple[Any, Any]], data: Mapping[str, Any], key: Any
+) -> tuple[Any, ...]:
     """Modes, and where every chain begins: `(data, x, scale, potentials, gradients)`.
 
     As for a single fit, the law is searched first without effects of groups, then the effects with their spreads held,
@@ -164,7 +174,6 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
     import jax.numpy as jnp
 
     n, inner = structure.dimension, structure.coordinates.dimension
-    smooth = any(noise.smooth for noise in structure.noises.values())
     spreads = spread_positions(structure)
     law_only = np.where(np.arange(n) < inner, 1.0, 0.0)
     law_only[spreads] = 0.0
@@ -183,7 +192,7 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
         def stage(k, state):  # one loop, so that the search is compiled once
             x, _, located, gradients, _ = state
             known = _with_locations(data, located)
-            x, values, more, curvature = _descend(_potential(structure, known, smooth), x, free[k], k == 2)
+            x, values, more, curvature = _descend(lambda x: potential(x, known), x, free[k], k == 2)
             best = x[jnp.argmin(values)]
             found = levels_located(structure, best, known)
             located = jax.tree.map(lambda new, old: jnp.where(k == 1, new, old), found, located)
@@ -194,7 +203,7 @@ def _start(structure: Structure, data: Mapping[str, Any], key: Any) -> tuple[Any
         x, values, located, gradients, curvature = jax.lax.fori_loop(0, 3, stage, state)
         data = _with_locations(data, located)
     else:
-        x, values, gradients, curvature = _descend(_potential(structure, data, smooth), x, law_only, True)
+        x, values, gradients, curvature = _descend(lambda x: potential(x, data), x, law_only, True)
     best = x[jnp.argmin(values)]
     sizes, vectors = jnp.linalg.eigh(curvature)
     widths = 1 / jnp.sqrt(jnp.maximum(jnp.abs(sizes), LEAST_CURVATURE))
@@ -301,7 +310,7 @@ def _descend(potential: Callable[[Any], tuple[Any, Any]], x: Any, free: Any, cur
 
 
 def _sample(
-    structure: Structure, plan: Mapping[str, Any], data: Mapping[str, Any], begin: Mapping[str, Any], key: Any
+    potential: Callable[[Any], tuple[Any, Any]], plan: Mapping[str, Any], begin: Mapping[str, Any], key: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Adaptation and draws, and where they end. All chains share a metric and a step size, learnt from all of them.
 
@@ -316,7 +325,6 @@ def _sample(
     chains, n = x.shape
     room, dtype = WARMUP + DRAWS, x.dtype
     ends, warmup = plan["ends"], plan["ends"][-1]
-    potential = _potential(structure, data, smooth=False)
     # Random numbers are drawn at once: one by one they would cost as much as the gradients.
     keys = jax.random.split(key, 2)
     lengths = jnp.asarray(_lengths(room), dtype)
