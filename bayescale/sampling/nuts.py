@@ -92,7 +92,8 @@ class Chain:
 
             return jax.lax.fori_loop(0, count, body, (state, store))
 
-        self._key = (kernel, warmup, structure.key)
+        self._key = (kernel, warmup)
+        self._structure = structure.key
         self._first, self._block = first, block
 
     def prepare(self, u: np.ndarray, key, potential: Potential | None = None) -> None:
@@ -103,7 +104,8 @@ class Chain:
             arguments = (u, key, np.asarray(value), scale.T @ slope, target)
             self.state = compiled(("first", self._key), self._first, *arguments)(*arguments)
             count = np.asarray(0, np.int32)
-            self._program = compiled(("block", self._key), self._block, self.state, count, *self.arguments)
+            key = ("block", self._key, self._structure)
+            self._program = compiled(key, self._block, self.state, count, *self.arguments)
 
     def advance(self, count: int) -> None:
         """Record the next `count` transitions (at most `BLOCK`)."""
