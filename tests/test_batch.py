@@ -10,7 +10,7 @@ from worlds import chinchilla_world, mcse_distance
 import bayescale as bs
 from bayescale.batch import ladder
 from bayescale.batch.certifying import certified
-from bayescale.batch.chunks import Chunk, _kept
+from bayescale.batch.chunks import Chunk, _kept, in_chunks
 from bayescale.batch.preparing import prepare
 from bayescale.batch.storing import selected
 from bayescale.laws import find_law
@@ -419,3 +419,21 @@ def test_axes_of_different_lengths_are_each_table_s_own():
     for name, parts in (("three", 3), ("four", 4)):
         vectors = [v for v in batch[name].tree["posterior"].data_vars.values() if v.ndim == 3]
         assert vectors and all(v.shape[-1] == parts and np.isfinite(v).all() for v in vectors)
+
+
+@pytest.mark.parametrize(
+    "count, lanes, widths",
+    [
+        (8000, 2048, [2048, 2048, 2048, 2048]),
+        (2100, 2048, [2048, 256]),
+        (160, 2048, [256]),
+        (257, 2048, [2048]),
+        (5, 4, [4, 1]),
+        (3, 1, [1, 1, 1]),
+        (0, 2048, []),
+    ],
+)
+def test_few_tables_take_a_program_of_fewer_lanes(count, lanes, widths):
+    made = in_chunks(range(count), lanes)
+    assert [width for width, _ in made] == widths
+    assert [k for _, some in made for k in some] == [*range(count)] and all(len(some) <= w for w, some in made)

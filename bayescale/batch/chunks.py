@@ -16,6 +16,8 @@ from bayescale.sampling.ensemble import CHAINS, DRAWS, WARMUP, Plan, blank_state
 
 #: Tables that one call of a compiled program takes where it runs on an accelerator, as many as find room in its memory.
 LANES, LANES_BYTES = 2048, 8e9
+#: The few tables that are left over, or go up a rung, take a program of as many times fewer lanes.
+FEWER = 8
 #: As many times the draws of one ensemble are checked where they lie; more of them on the host, table by table.
 POOLED_THERE = 2
 #: Draws stay on an accelerator until they are looked at, unless more than this share of its memory is taken.
@@ -37,6 +39,13 @@ def lanes_for(task: Task) -> int:
     checked = 8 * DRAWS * 3 * structure.coordinates.dimension  # ranks, halves and spectra of about so many numbers
     most = LANES_BYTES / (8 * CHAINS * (sampled + checked))
     return int(2 ** np.clip(np.floor(np.log2(most)), 0, np.log2(LANES)))
+
+
+def in_chunks(tasks: Sequence[Task], lanes: int) -> list[tuple[int, Sequence[Task]]]:
+    """Tables of one shape by the chunk, each with the lanes of its program: all, or for what is left, if few, fewer."""
+    few = max(lanes // FEWER, 1)
+    parts = [tasks[k : k + lanes] for k in range(0, len(tasks), lanes)]
+    return [(few if len(part) <= few else lanes, part) for part in parts]
 
 
 @dataclass(frozen=True, eq=False)

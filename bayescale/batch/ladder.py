@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayescale.batch.certifying import certified
-from bayescale.batch.chunks import Chunk, Drawn, lanes_for
+from bayescale.batch.chunks import Chunk, Drawn, in_chunks, lanes_for
 from bayescale.batch.preparing import Task
 from bayescale.errors import Finding
 from bayescale.model import available_cores
@@ -174,8 +174,10 @@ def _run(
     ahead: list[Chunk] = []
     for same in by_shape.values():
         lanes = 1 if isinstance(rung.plan, Settings) else lanes_for(same[0])
-        chunks += [(lanes, same[k : k + lanes]) for k in range(0, len(same), lanes)]
-        ahead += [Chunk(same[:lanes], lanes, precision)] if lanes > 1 and rung.repeats * rung.lengths == 1 else []
+        made = in_chunks(same, lanes)
+        chunks += made
+        if rung.repeats * rung.lengths == 1:
+            ahead += [Chunk(some, width, precision) for width, some in dict(made).items() if width > 1]
 
     devices = jax.local_devices()
 

@@ -48,7 +48,7 @@ WAYS = ("mapped", "vmap", "loop", "bootstrap")
 
 
 def many(cell: str, count: int, first: int, precision: str, one_design: bool) -> dict:
-    """fit_many on new tables; a small batch before it has compiled what the first rungs need."""
+    """fit_many on new tables; batches before it have compiled what the first rungs need."""
     tables = cells.tables(cell, count, first, one_design)
     began, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
@@ -182,6 +182,12 @@ def _looped(models) -> dict:
     return _entry(time.perf_counter() - began, np.stack(flats), None)
 
 
+def _seconds(work, *given) -> float:
+    began = time.perf_counter()
+    work(*given)
+    return time.perf_counter() - began
+
+
 def _entry(seconds: float, flat: np.ndarray, compiled_in: float | None) -> dict:
     """What a way cost, from draws of shape (tables, draws, dimension) of one chain a table."""
     size = convergence.ess_bulk(np.moveaxis(flat, -1, 1)[:, :, None]).min(axis=1)
@@ -224,14 +230,12 @@ def main() -> None:
     if given.add:
         document["cells"] = json.loads(given.out.read_text())["cells"]
     for cell in given.cell:
-        began = time.perf_counter()
+        first, full = {}, chunks.LANES // chunks.FEWER + 1
         if given.counts:
-            many(cell, 4, 900_000, given.precision, one_design=False)
-        document["cells"][cell] = {
-            "circumstances": record.circumstances(),
-            "compile_and_4_s": time.perf_counter() - began,
-            "fit_many": [],
-        }
+            first["compile_and_4_s"] = _seconds(many, cell, 4, 900_000, given.precision, False)
+        if jax.default_backend() != "cpu" and max(given.counts, default=0) >= full:  # a program with all lanes
+            first["and_all_lanes_s"] = _seconds(many, cell, full, 910_000, given.precision, True)
+        document["cells"][cell] = {"circumstances": record.circumstances(), **first, "fit_many": []}
         for k, count in enumerate(given.counts):
             made = many(cell, count, 10_000 * (k + 1), given.precision, given.one_design)
             document["cells"][cell]["fit_many"].append(made)
