@@ -71,7 +71,7 @@ def test_a_seed_that_no_generator_takes_is_wrong_usage(refused, command, seed):
     assert made["code"] == "BS-U001" and "seed" in made["message"]
 
 
-def test_every_verb_with_a_seed_checks_it(plain, ladder, ladder_fit):
+def test_every_verb_with_a_seed_checks_it(plain, ladder, ladder_fit, tmp_path):
     for verb in (
         lambda seed: bs.fit("chinchilla", ladder, seed=seed),
         lambda seed: bs.fit_many("chinchilla", {"t": ladder}, seed=seed),
@@ -85,6 +85,9 @@ def test_every_verb_with_a_seed_checks_it(plain, ladder, ladder_fit):
         lambda seed: bs.specifications(ladder_fit, seed=seed),
         lambda seed: bs.bayesbag(ladder_fit, seed=seed),
         lambda seed: bs.forecast(plain, N=1e9, D=2e10, seed=seed),
+        lambda seed: bs.report(ladder_fit, tmp_path / "report", seed=seed),
+        lambda seed: bs.plot_fit(plain, seed=seed),
+        lambda seed: bs.plot_residuals(plain, seed=seed),
     ):
         for seed in (-1, SEEDS, 0.5, "0", None):
             with pytest.raises(bs.LawError, match="a seed is a whole number") as caught:

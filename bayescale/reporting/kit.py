@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayescale.errors import FitError, NotFittedFor
+from bayescale.errors import FitError, NotFittedFor, require_seed
 from bayescale.posterior import Fit, require_one_model
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
@@ -98,7 +98,8 @@ def report(
     `fit`.
 
     Raises `FitError` (BS-U002) when the folder exists and `force` is not given, or is not that of a report, and
-    `NotFittedFor` for a least-squares fit or a stack, or (BS-U001) an unknown figure or item of the checklist.
+    `NotFittedFor` for a least-squares fit or a stack, or (BS-U001) an unknown figure or item of the checklist; and
+    `LawError` (BS-U001) for a seed that is none.
 
     Example:
         >>> bs.report(fit, "paper")  # doctest: +SKIP
@@ -106,7 +107,7 @@ def report(
     if fit.info.get("method") == "least_squares":
         raise NotFittedFor("a least-squares fit has no posterior to report", remedy="Report a fit of `bayescale.fit`.")
     require_one_model(fit)
-    folder = Path(folder)
+    seed, folder = require_seed(seed), Path(folder)
     if folder.exists() and not force:
         raise FitError(
             f"the folder {folder} exists", code="BS-U002", file=str(folder), remedy="Add --force (force=True)."
