@@ -1,6 +1,7 @@
 """The audit's tables, windows of compute, and judgements of published intervals."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -118,7 +119,9 @@ def test_other_noises_are_set_beside_the_fit(plain_fit):
     assert abs(table.loc["normal", "median"] - np.median(a)) < 4.5 * error
     import arviz
 
-    examined = arviz.loo(bs.examined(normal).tree, var_name="loss")
+    with warnings.catch_warnings():  # one run's shape, 0.5 to 0.7, lies beyond ArviZ's limit for some draws
+        warnings.filterwarnings("ignore", "Estimated shape parameter")
+        examined = arviz.loo(bs.examined(normal).tree, var_name="loss")
     assert table.loc["normal", "elpd"] == pytest.approx(float(examined.elpd), abs=0.3)
     assert made.finding.code == "model-choice" and made.to_json()["specifications"][0]["comparable"] in (True, False)
     with pytest.raises(bs.LawError, match="no quantity"):

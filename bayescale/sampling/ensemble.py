@@ -83,9 +83,9 @@ def ensemble_program(structure: Structure) -> Callable[..., dict[str, Any]]:
         import jax.numpy as jnp
 
         searching, moving = jax.random.split(jax.random.wrap_key_data(key))
-        potential = _potential(structure, smooth=False)
+        potential = potential_and_slope(structure, smooth=False)
         smooth = any(noise.smooth for noise in structure.noises.values())
-        searched_on = _potential(structure, smooth=True) if smooth else potential
+        searched_on = potential_and_slope(structure, smooth=True) if smooth else potential
 
         def anew():
             known, x, scale, potentials, searched = _start(structure, searched_on, data, searching)
@@ -142,7 +142,7 @@ def _values(structure: Structure, flat: Any, data: Mapping[str, Any]) -> dict[st
     return values | structure.coordinates.derived(values, data["references"])
 
 
-def _potential(structure: Structure, smooth: bool) -> Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]:
+def potential_and_slope(structure: Structure, smooth: bool) -> Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]:
     """Potential and slope at a stack of points; where either is not finite, a large one without slope.
 
     It is traced once, however often it is called.

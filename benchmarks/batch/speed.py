@@ -4,7 +4,10 @@
 - NUTS of NumPyro on the same model, compiled once and mapped over tables one after the other (500 + 500 draws);
 - the same under vmap, where all tables wait for the longest trajectory;
 - MCMC.run in a loop, which compiles for every table;
-- the least-squares point with a converged bootstrap of 1,000 (bayescale's own baseline), scaled up from 100.
+- the least-squares point with a converged bootstrap of 1,000 (bayescale's own baseline), scaled up from 100;
+- simple-scaling-laws, a point with 1,000 bootstrap draws, where it is installed.
+
+Beside them stands the floor of arithmetic: a table's gradients by themselves, without sampler, checks or reading.
 
 Tables are simulated (`cells.py`), different ones for every count. Times are wall clock, compilation apart. What is
 compared is the time for 400 effective draws of the worst quantity, the median over tables.
@@ -35,16 +38,19 @@ from bayescale.batch import chunks, ladder
 from bayescale.batch.certifying import certified_together
 from bayescale.batch.preparing import prepare_all
 from bayescale.laws import find_law
-from bayescale.model import build_model, double_precision
+from bayescale.model import available_cores, build_model, compiled, double_precision
 from bayescale.model.programs import load_numpyro
 from bayescale.posterior import convergence
+from bayescale.sampling import ensemble
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import record
 from batch import cells
 
 WARMUP, DRAWS = 500, 500
-WAYS = ("mapped", "vmap", "loop", "bootstrap")
+WAYS = ("mapped", "vmap", "loop", "bootstrap", "simple-scaling-laws")
+#: Gradients in a row that the floor of arithmetic is measured on.
+IN_A_ROW = 2000
 
 
 def many(cell: str, count: int, first: int, precision: str, one_design: bool) -> dict:
@@ -108,6 +114,28 @@ def engine(cell: str, precision: str) -> dict:
     }
 
 
+def arithmetic(cell: str, precision: str, gradients: float) -> dict:
+    """So many gradients of a table by themselves, on every core, or on all lanes of an accelerator."""
+    import jax
+
+    options = dict(noise="student_t", group=cells.group(cell), fix=None, tie=(), priors={}, references=None)
+    (task,), _ = prepare_all({"0": cells.table(cell, 0)}, find_law("chinchilla"), 0, (), options)
+    structure, lanes = task.design.padded.structure, chunks.lanes_for(task)
+    data = chunks.Chunk([task], 1, precision).data
+    x = 0.1 * np.random.default_rng(0).standard_normal((lanes * ensemble.CHAINS, structure.dimension))
+    with jax.enable_x64(precision == "float64"):
+        gradient = ensemble.potential_and_slope(structure, smooth=False)
+
+        def run(x, data):
+            return jax.lax.scan(lambda x, _: (x - 1e-9 * gradient(x, data)[1], None), x, length=IN_A_ROW)[0]
+
+        given = (x.astype(precision), data)
+        program = compiled(("gradients", precision, structure.key), run, *given, alone=lanes > 1)
+        best = min(_seconds(lambda: jax.block_until_ready(program(*given))) for _ in range(5))
+    each = best / IN_A_ROW / len(x) / (1 if lanes > 1 else available_cores())
+    return {"us_a_gradient": 1e6 * each, "ms_a_table": 1e3 * each * gradients}
+
+
 def nuts_program(structure):
     """NUTS on a table's data as one function: kept draws of the flat vector."""
     load_numpyro()
@@ -143,14 +171,17 @@ def peers(cell: str, count: int, first: int, chosen: list[str]) -> dict:
     models = [build_model("chinchilla", t, group=cells.group(cell)) for t in tables]
     structure = models[0].structure
     found = {}
+    if any(m.structure.key != structure.key for m in models):
+        print(f"tables of cell {cell} differ in their groups: one NUTS program does not take them all, and is left out")
+        chosen = [way for way in chosen if way not in ("mapped", "vmap")]
     with double_precision():
-        data = jax.tree.map(lambda *x: np.stack(x), *[m.data for m in models])
         keys = jax.random.split(jax.random.key(0), count)
         run = nuts_program(structure)
         ways = {"nuts, mapped": lambda d, k: jax.lax.map(lambda a: run(*a), (d, k)), "nuts, vmap": jax.vmap(run)}
         for name, way in ways.items():
             if name.partition(", ")[2] not in chosen:
                 continue
+            data = jax.tree.map(lambda *x: np.stack(x), *[m.data for m in models])
             began = time.perf_counter()
             program = jax.jit(way).lower(data, keys).compile()
             compiled_in, began, cpu = time.perf_counter() - began, time.perf_counter(), time.process_time()
@@ -164,7 +195,26 @@ def peers(cell: str, count: int, first: int, chosen: list[str]) -> dict:
         for table in tables[:3]:
             bs.least_squares("chinchilla", table, bootstrap=100)
         found["Huber, bootstrap 1,000"] = {"ms_a_table": 10 * 1e3 * (time.perf_counter() - began) / 3}
+    if "simple-scaling-laws" in chosen:
+        found |= _simple_scaling_laws(tables[:5])
     return found
+
+
+def _simple_scaling_laws(tables) -> dict:
+    """The package's fit with its default of 1,000 bootstrap draws, if it is installed."""
+    try:
+        import polars
+        from simple_scaling_laws import fit
+    except ImportError:
+        print("simple-scaling-laws is not installed and left out")
+        return {}
+    columns = {"params": "model_size__n_params", "tokens": "dataset_size__n_tokens", "loss": "test_loss__nll"}
+    began = time.perf_counter()
+    for table in tables:
+        given = {there: table.values(here) for here, there in columns.items()}
+        fit(polars.DataFrame({"training_run_id": [str(k) for k in range(len(table))], **given}))
+    each = 1e3 * (time.perf_counter() - began) / len(tables)
+    return {"simple-scaling-laws, bootstrap 1,000": {"tables": len(tables), "ms_a_table": each}}
 
 
 def _looped(models) -> dict:
@@ -239,6 +289,9 @@ def main() -> None:
         for k, count in enumerate(given.counts):
             made = many(cell, count, 10_000 * (k + 1), given.precision, given.one_design)
             document["cells"][cell]["fit_many"].append(made)
+            if count == max(given.counts):
+                floor = arithmetic(cell, given.precision, made["gradients_a_table"])
+                document["cells"][cell]["arithmetic"] = floor
         if given.engine:
             document["cells"][cell]["engine"] = engine(cell, given.precision)
             record.table([*document["cells"][cell]["engine"]], [[*document["cells"][cell]["engine"].values()]])
@@ -265,19 +318,21 @@ def draw(document: dict, path: Path) -> None:
                 [f["tables"] for f in found], [f["ms_a_table"] for f in found], "o-", label=f"{cell} rows, fit_many"
             )
     peers = document["cells"].get("240", {}).get("peers", {})
-    for style, (name, peer) in zip((":", "--", "-.", (0, (1, 3))), peers.items(), strict=False):
+    styles = (":", "--", "-.", (0, (1, 3)), (0, (6, 3)))[: len(peers)]
+    for style, (name, peer) in zip(styles, peers.items(), strict=True):
         left.axhline(peer["ms_a_table"], color="0.5", linestyle=style, label=f"{name} (240 rows)")
     left.set(xscale="log", yscale="log", xlabel="tables in the batch", ylabel="milliseconds a table, two cores")
     left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     rows = sorted((int(c), found[-1]) for c, found in measured.items() if c.isdigit())
     right.plot([n for n, _ in rows], [f["ms_a_table"] for _, f in rows], "o-", label="wall clock")
     right.plot([n for n, _ in rows], [f["cpu_ms_a_table"] for _, f in rows], "s--", color="0.5", label="CPU")
+    floors = [document["cells"][str(n)].get("arithmetic", {}).get("ms_a_table", np.nan) for n, _ in rows]
+    right.plot([n for n, _ in rows], floors, "v:", color="0.5", label="gradients alone, wall clock")
     right.set(xscale="log", yscale="log", xlabel="rows of a table", ylabel="milliseconds a table")
     right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     right.set_xticks([n for n, _ in rows], [f"{n}" for n, _ in rows])
     shown = [t for t in (10, 20, 50, 100, 200, 500, 1000) if right.get_ylim()[0] <= t <= right.get_ylim()[1]]
     right.set_yticks(shown, [f"{t}" for t in shown])
-    right.minorticks_off()
     right.minorticks_off()
     for axes in (left, right):
         axes.grid(True, which="both", alpha=0.2)
@@ -289,6 +344,8 @@ def draw(document: dict, path: Path) -> None:
 
 def _print(cell: str, entry: dict) -> None:
     rows = [[f"fit_many, {m['tables']}", *_row(m), f"{m['certified']:.1%}"] for m in entry["fit_many"]]
+    if "arithmetic" in entry:
+        rows.append(["gradients alone", *_row(entry["arithmetic"]), ""])
     rows += [[name, *_row(p), "not checked"] for name, p in entry.get("peers", {}).items()]
     print(f"\ncell {cell}")
     header = ["way", "ms a table", "of which CPU", "ms for 400 effective draws", "median of smallest ESS", "certified"]
