@@ -27,7 +27,9 @@ def test_equal_to_arviz(rho, draws):
     def reference(name, **options):
         return np.asarray([getattr(array_stats, name)(v, **options) for v in x])
 
+    together = convergence.diagnose(x)
     for ours, theirs in (
+        *zip(together, (f(x) for f in (convergence.r_hat, convergence.ess_bulk, convergence.ess_tail)), strict=True),
         (convergence.r_hat(x), reference("rhat", method="rank")),
         (convergence.ess_bulk(x), reference("ess", method="bulk")),
         (convergence.ess_tail(x), reference("ess", method="tail", prob=convergence.TAILS)),

@@ -81,7 +81,8 @@ def fit_many(
         "float64", or "float32" for the first rung: faster on a GPU. A table whose noise is below 1e-3 is sampled again
         in double precision.
     workers
-        Threads; by default one a core. On an accelerator the tables of a size run side by side instead.
+        Threads; by default three for two cores, since some check draws while others sample. On an accelerator the
+        tables of a size run side by side instead.
     examine
         Examine the intervals of every certified table, about half a second each.
     store

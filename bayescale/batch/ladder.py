@@ -212,8 +212,9 @@ def _run(
         seconds = (time.perf_counter() - began) / len(tasks)
         return [Outcome(t, rung.name, drawn, k, seconds) for k, t in enumerate(tasks)]
 
-    # NUTS takes a thread a chain itself; an accelerator is kept busy by two chunks, one being checked on the host.
-    many = (workers or available_cores()) if jax.default_backend() == "cpu" else 2 * len(devices)
+    # NUTS takes a thread a chain itself. Cores and devices are kept busy by more threads than these: some check draws.
+    cores = available_cores()
+    many = (workers or cores + (cores + 1) // 2) if jax.default_backend() == "cpu" else 2 * len(devices)
     threads = 1 if isinstance(rung.plan, Settings) else many
     pool = ThreadPoolExecutor(threads)
     waiting: set[Future] = set()

@@ -50,7 +50,7 @@ FarOk = Annotated[bool, typer.Option("--far-ok", help="Answer even more than 1,0
 Noise = Annotated[str, typer.Option(help="student_t, normal, laplace or growing.")]
 Group = Annotated[str, typer.Option(help="auto, none, or columns joined by commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random, from 0 to 2^32 - 1.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Threads; by default one a core.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Threads; by default about one a core.")]
 Fix = Annotated[list[str] | None, typer.Option("--fix", help="A known value: E=1.69.")]
 Tie = Annotated[list[str] | None, typer.Option("--tie", help="Two equal parameters: alpha=beta.")]
 Pool = Annotated[

@@ -44,7 +44,7 @@ def require_positive(name: str, value: Any) -> float:
 
 
 def require_workers(workers: int | None) -> int | None:
-    """A number of threads, or None for one a core; raises `LawError` (BS-U001) for less than one."""
+    """A number of threads, or None for the usual; raises `LawError` (BS-U001) for less than one."""
     if workers is not None and workers < 1:
-        raise LawError(f"workers must be at least 1, got {workers}", code="BS-U001", remedy="Leave it out: one a core.")
+        raise LawError(f"workers must be at least 1, got {workers}", code="BS-U001", remedy="Leave it out.")
     return workers

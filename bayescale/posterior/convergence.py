@@ -7,6 +7,8 @@ axes. The numbers are those of arviz-stats; these run on thousands of quantities
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 #: The quantiles whose effective sample size is that of the tails.
@@ -16,33 +18,29 @@ TAILS = (0.05, 0.95)
 def r_hat(x: np.ndarray) -> np.ndarray:
     """Rank-normalised split R-hat: the larger of that of the bulk and that of the folded draws."""
     halves = _split(x)
-    folded = np.abs(halves - np.median(halves, axis=(-2, -1), keepdims=True))
-    found = np.maximum(
-        _potential_scale_reduction(_normal_scores(halves)), _potential_scale_reduction(_normal_scores(folded))
-    )
-    return _where_finite(x, found)
+    scores, ranked = _normal_scores(halves)
+    return _where_finite(x, _shrinkage(halves, scores, ranked))
 
 
 def ess_bulk(x: np.ndarray) -> np.ndarray:
     """Effective number of draws for the middle of a distribution."""
-    return _where_finite(x, _effective(_normal_scores(_split(x))))
+    return _where_finite(x, _effective(_normal_scores(_split(x))[0]))
 
 
 def ess_tail(x: np.ndarray) -> np.ndarray:
     """Effective number of draws for the 5 % and 95 % quantiles: the smaller of the two."""
-    sizes = []
-    for q in np.quantile(x, TAILS, axis=(-2, -1)):
-        sizes.append(_effective(_split((x <= q[..., None, None]).astype(float))))
-    return _where_finite(x, np.minimum(*sizes))
+    halves, ends = _split(x), np.quantile(x, TAILS, axis=(-2, -1))
+    return _where_finite(x, np.minimum(*(_effective(_below(halves, q)) for q in ends)))
 
 
 def diagnose(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """R-hat, bulk and tail effective sizes, each as its own function gives it; what they share is computed once."""
     halves = _split(x)
-    scores = _normal_scores(halves)
-    folded = np.abs(halves - np.median(halves, axis=(-2, -1), keepdims=True))
-    shrinkage = np.maximum(_potential_scale_reduction(scores), _potential_scale_reduction(_normal_scores(folded)))
-    return _where_finite(x, shrinkage), _where_finite(x, _effective(scores)), ess_tail(x)
+    scores, ranked = _normal_scores(halves)
+    every = ranked if halves.size == x.size else np.sort(x.reshape(*x.shape[:-2], -1), axis=-1)
+    tails = [_effective(_below(halves, _quantile(every, q))) for q in TAILS]
+    found = _shrinkage(halves, scores, ranked), _effective(scores), np.minimum(*tails)
+    return tuple(_where_finite(x, numbers) for numbers in found)  # type: ignore[return-value]
 
 
 def ess_mean(x: np.ndarray) -> np.ndarray:
@@ -89,24 +87,45 @@ def _split(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x[..., :half], x[..., -half:]], axis=-2)
 
 
-def _normal_scores(x: np.ndarray) -> np.ndarray:
-    """Ranks over all chains as normal scores, ties averaged (Blom's offsets)."""
+def _below(halves: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """1 where a draw is at most so large, else 0."""
+    return (halves <= end[..., None, None]).astype(float)
+
+
+def _quantile(ranked: np.ndarray, prob: float) -> np.ndarray:
+    """A quantile of sorted values along the last axis, interpolated as NumPy does."""
+    place = prob * (ranked.shape[-1] - 1)
+    low = int(place)
+    return ranked[..., low] + (ranked[..., min(low + 1, ranked.shape[-1] - 1)] - ranked[..., low]) * (place - low)
+
+
+def _shrinkage(halves: np.ndarray, scores: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+    """R-hat from the halves of chains, their normal scores and all their draws in order."""
+    folded, _ = _normal_scores(np.abs(halves - _quantile(ranked, 0.5)[..., None, None]))
+    return np.maximum(_potential_scale_reduction(scores), _potential_scale_reduction(folded))
+
+
+def _normal_scores(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks over all chains as normal scores, ties averaged (Blom's offsets), and the draws in order."""
+    flat = x.reshape(-1, x.shape[-2] * x.shape[-1])
+    count = flat.shape[-1]
+    place = np.argsort(flat, axis=-1) + count * np.arange(len(flat))[:, None]
+    ranked = flat.ravel()[place]
+    new = np.ones(ranked.shape, bool)
+    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=new[:, 1:])
+    first = np.flatnonzero(new)  # draws that tie are one group, of mean rank (first + last) / 2
+    length = np.diff(first, append=new.size)
+    scores = np.empty(new.size)
+    scores[place.ravel()] = np.repeat(_by_twice_rank(count)[2 * (first % count) + 1 + length], length)
+    return scores.reshape(x.shape), ranked.reshape(*x.shape[:-2], count)
+
+
+@cache
+def _by_twice_rank(count: int) -> np.ndarray:
+    """The normal score of every mean rank among so many, by twice that rank, a whole number."""
     from scipy.special import ndtri
 
-    flat = x.reshape(*x.shape[:-2], -1)
-    order = np.argsort(flat, axis=-1)
-    ranked = np.take_along_axis(flat, order, -1)
-    count = flat.shape[-1]
-    position = np.arange(1, count + 1, dtype=np.int32)
-    edge = np.ones((*ranked.shape[:-1], 1), bool)
-    new = np.concatenate([edge, ranked[..., 1:] != ranked[..., :-1]], axis=-1)
-    first = np.maximum.accumulate(np.where(new, position, np.int32(0)), axis=-1)
-    ends = np.concatenate([new[..., 1:], edge], axis=-1)
-    last = np.flip(np.minimum.accumulate(np.flip(np.where(ends, position, np.int32(count + 1)), -1), axis=-1), -1)
-    scores = np.empty_like(ranked)  # twice a mean rank is a whole number: its score is looked up
-    by_twice_rank = ndtri((np.arange(2 * count + 1) / 2 - 3 / 8) / (count + 1 / 4))
-    np.put_along_axis(scores, order, by_twice_rank[first + last], -1)
-    return scores.reshape(x.shape)
+    return ndtri((np.arange(2 * count + 1) / 2 - 3 / 8) / (count + 1 / 4))
 
 
 def _potential_scale_reduction(x: np.ndarray) -> np.ndarray:
@@ -121,7 +140,7 @@ def _effective(x: np.ndarray) -> np.ndarray:
     """Effective number of draws of `(..., chain, draw)`: Geyer's initial positive, then monotone, sequence."""
     lead, (chains, draws) = x.shape[:-2], x.shape[-2:]
     flat = x.reshape(-1, chains, draws)
-    covariance = _autocovariance(flat).mean(axis=1)
+    covariance = _autocovariance(flat)
     mean_variance = covariance[:, 0] * draws / (draws - 1)
     total = mean_variance * (draws - 1) / draws
     if chains > 1:
@@ -148,9 +167,11 @@ def _effective(x: np.ndarray) -> np.ndarray:
 
 
 def _autocovariance(x: np.ndarray) -> np.ndarray:
+    """Autocovariances of `(…, chain, draw)` at every lag, the mean over chains."""
     from scipy.fft import irfft, next_fast_len, rfft
 
     draws = x.shape[-1]
-    length = next_fast_len(2 * draws)
+    length = next_fast_len(2 * draws, real=True)
     spectrum = np.asarray(rfft(x - x.mean(axis=-1, keepdims=True), n=length, axis=-1))
-    return np.asarray(irfft(spectrum * np.conj(spectrum), n=length, axis=-1))[..., :draws] / draws
+    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=-2)
+    return np.asarray(irfft(power, n=length, axis=-1))[..., :draws] / draws
