@@ -173,5 +173,5 @@ def _autocovariance(x: np.ndarray) -> np.ndarray:
     draws = x.shape[-1]
     length = next_fast_len(2 * draws, real=True)
     spectrum = np.asarray(rfft(x - x.mean(axis=-1, keepdims=True), n=length, axis=-1))
-    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=-2)
+    power = (np.real(spectrum) ** 2 + np.imag(spectrum) ** 2).mean(axis=-2)
     return np.asarray(irfft(power, n=length, axis=-1))[..., :draws] / draws
