@@ -331,7 +331,7 @@ def draw(document: dict, path: Path) -> None:
     right.set(xscale="log", yscale="log", xlabel="rows of a table", ylabel="milliseconds a table")
     right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     right.set_xticks([n for n, _ in rows], [f"{n}" for n, _ in rows])
-    shown = [t for t in (10, 20, 50, 100, 200, 500, 1000) if right.get_ylim()[0] <= t <= right.get_ylim()[1]]
+    shown = [t for t in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if right.get_ylim()[0] <= t <= right.get_ylim()[1]]
     right.set_yticks(shown, [f"{t}" for t in shown])
     right.minorticks_off()
     for axes in (left, right):
