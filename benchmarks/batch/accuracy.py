@@ -20,13 +20,14 @@ import json
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 import bayescale as bs
 from bayescale.calibration.calibrating import ranked_quantities
-from bayescale.model import compiled, double_precision
+from bayescale.model import available_cores, compiled, double_precision
 from bayescale.posterior import convergence, flat_draws, model_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,6 +44,7 @@ BUDGET = 1e22
 def reference(fit: bs.Fit, rng: np.random.Generator) -> tuple[dict, dict, float]:
     """Values of every quantity at the proposals, their normalised weights, and Pareto k."""
     import jax
+    import jax.numpy as jnp
     from arviz_stats.base.array import array_stats
     from scipy.special import gammaln, logsumexp
 
@@ -61,21 +63,20 @@ def reference(fit: bs.Fit, rng: np.random.Generator) -> tuple[dict, dict, float]
     near = rng.random(DRAWS) < 0.75
     step = student(DRAWS) @ root.T
     x = np.where(near[:, None], centres[rng.integers(0, CENTRES, DRAWS)] + width * step, mean + 1.5 * step)
-    scaled, scaled_centres = x @ back.T, centres @ back.T
 
     def log_t(distance, size):
         constant = (
             gammaln((FREEDOM + n) / 2) - gammaln(FREEDOM / 2) - n / 2 * np.log(FREEDOM * np.pi) - n * np.log(size)
         )
-        return constant - (FREEDOM + n) / 2 * np.log1p(distance / FREEDOM / size**2)
+        return constant - (FREEDOM + n) / 2 * jnp.log1p(distance / FREEDOM / size**2)
 
-    parts = []
-    for k in range(0, DRAWS, 4000):
-        block = scaled[k : k + 4000]
-        apart = (block**2).sum(1)[:, None] - 2 * block @ scaled_centres.T + (scaled_centres**2).sum(1)
-        kernels = logsumexp(log_t(np.maximum(apart, 0), width), axis=1) - np.log(CENTRES)
-        wide = log_t(((block - back @ mean) ** 2).sum(1), 1.5)
-        parts.append(np.logaddexp(np.log(0.75) + kernels, np.log(0.25) + wide))
+    def mixture(block, centres, middle):
+        apart = (block**2).sum(1)[:, None] - 2 * block @ centres.T + (centres**2).sum(1)
+        kernels = jax.nn.logsumexp(log_t(jnp.maximum(apart, 0), width), axis=1) - np.log(CENTRES)
+        wide = log_t(((block - middle) ** 2).sum(1), 1.5)
+        return jnp.logaddexp(np.log(0.75) + kernels, np.log(0.25) + wide)
+
+    scaled, about = x @ back.T, (centres @ back.T, back @ mean)
     with double_precision():
         program = compiled(
             ("reference", structure.key),
@@ -83,13 +84,16 @@ def reference(fit: bs.Fit, rng: np.random.Generator) -> tuple[dict, dict, float]
             x[:4000],
             model.data,
         )
-        target = -np.concatenate([np.asarray(program(x[k : k + 4000], model.data)) for k in range(0, DRAWS, 4000)])
-    log_weights = np.where(np.isfinite(target), target, -np.inf) - np.concatenate(parts)
+        proposed = compiled(("proposal", n), mixture, scaled[:4000], *about)
+        blocks = [slice(k, k + 4000) for k in range(0, DRAWS, 4000)]
+        target = -np.concatenate([np.asarray(program(x[k], model.data)) for k in blocks])
+        proposal = np.concatenate([np.asarray(proposed(scaled[k], *about)) for k in blocks])
+    log_weights = np.where(np.isfinite(target), target, -np.inf) - proposal
     log_weights = np.maximum(log_weights - log_weights.max(), -700)
     smoothed, k_hat = array_stats.psislw(-log_weights)
     values = {}
-    for start in range(0, DRAWS, 4000):
-        for name, v in compared(model, x[start : start + 4000]).items():
+    for k in blocks:
+        for name, v in compared(model, x[k]).items():
             values.setdefault(name, []).append(v)
     return {n: np.concatenate(v) for n, v in values.items()}, np.exp(smoothed - logsumexp(smoothed)), float(k_hat)
 
@@ -260,16 +264,19 @@ def block(cell: str, first: int, count: int, given: argparse.Namespace) -> dict:
         )
     made = {"cell": cell, "first": first, "tables": count, "seconds": time.perf_counter() - began}
     made |= {"rungs": {str(r): int(n) for r, n in batch.status["rung"].value_counts().items()}}
-    found, nuts = [], []
-    for name in batch.certified:
-        fit, seed = batch[name], int(name)
-        if cell == "grouped" and not found:
-            model = model_of(fit)
-            off = disagreement(model, flat_draws(fit, model)[::320])
-            assert off < 1e-6, f"the effects were not integrated out: off by {off:.2g}"
-        found.append({"table": seed, **judged(fit, np.random.default_rng([1, seed]))})
-        if seed < given.first + given.nuts:
-            nuts.append({"table": seed, **against_nuts(fit)})
+    if cell == "grouped":
+        fit = batch[batch.certified[0]]
+        model = model_of(fit)
+        off = disagreement(model, flat_draws(fit, model)[::320])
+        assert off < 1e-6, f"the effects were not integrated out: off by {off:.2g}"
+
+    def one(name: str) -> dict:
+        return {"table": int(name), **judged(batch[name], np.random.default_rng([1, int(name)]))}
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        found = [*pool.map(one, batch.certified)]
+    few = [name for name in batch.certified if int(name) < given.first + given.nuts]
+    nuts = [{"table": int(name), **against_nuts(batch[name])} for name in few]
     return made | {"found": found, "nuts": nuts}
 
 
