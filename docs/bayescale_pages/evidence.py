@@ -80,7 +80,7 @@ def calibration(document: Mapping[str, Any], name: str) -> list[str]:
     levels = sorted({k for c in document["coverage"].values() for k in c if k.endswith("%")})
     passed = sum(f["status"] == "pass" for f in document["findings"])
     lines = [
-        *section(2, "Is the computation right?"),
+        *section(2, f"Is the computation of {len(document['coverage'])} quantities right?"),
         "Simulation-based calibration: truths are drawn from the priors, tables are simulated at a real design, each",
         "is fitted, and each truth is ranked among its posterior's draws. If the computation is right, every rank is",
         f"as likely as any other. Here: {document['simulations']:,} tables of {document['rows']} rows of",
@@ -163,7 +163,7 @@ def accuracy(document: Mapping[str, Any], name: str) -> list[str]:
         for cell, c in document["cells"].items()
     ]
     return [
-        *section(2, "Are certified results right?"),
+        *section(2, f"Are certified results right, with {document['noise']} noise?"),
         "Means and standard deviations of every quantity of a batch against importance sampling with 40,000 draws. The",
         "largest deviations are in units of what was allowed: below 1 is right.",
         "",
@@ -244,6 +244,8 @@ def batch_speed(document: Mapping[str, Any], name: str) -> list[str]:
             rows.append(
                 (cell, entry["tables"], f"{entry['ms_a_table']:.0f}", _percent(entry["certified"]), "`fit_many`")
             )
+        if "arithmetic" in c:
+            rows.append((cell, "", f"{c['arithmetic']['ms_a_table']:.1f}", "", "its gradients alone"))
         for peer, entry in c.get("peers", {}).items():
             rows.append((cell, entry.get("tables", ""), f"{entry['ms_a_table']:.0f}", "", peer))
     return [
