@@ -20,6 +20,15 @@ def test_only_in_single_precision_is_a_sum_split(precision, split):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA does on CPUs")
+def test_what_is_summed_is_not_written_out_first():
+    x = np.ones((4, 5000))
+    with double_precision():
+        program = compiled(("long sum",), lambda x: jnp.exp(x).sum(axis=1), x)
+        np.testing.assert_allclose(program(x), np.exp(x).sum(axis=1), rtol=1e-12)
+    assert "kCustom" not in program.as_text() and program.as_text().count(" fusion(") == 1
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA does on CPUs")
 @pytest.mark.parametrize("alone", [True, False])
 def test_one_of_many_programs_takes_one_core(alone):
     with double_precision():
