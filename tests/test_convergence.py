@@ -6,6 +6,7 @@ import numpyro  # noqa: F401  before arviz
 import pytest
 from arviz_stats.base import array_stats
 
+from bayescale.diagnostics import judge_convergence
 from bayescale.posterior import convergence, convergence_on_device
 
 
@@ -86,3 +87,12 @@ def test_accelerators_find_the_same(rho):
         wanted = convergence.diagnose(x)
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-8)
+
+
+@pytest.mark.parametrize("nudge", [-1e-13, 0.0, 1e-13])
+def test_of_numbers_that_mirror_each_other_the_first_is_named(nudge):
+    """a and b = 1 - a have the same sizes, up to rounding, which differs between hosts and accelerators."""
+    numbers = [np.asarray([big, x, x * (1 + nudge)]) for big, x in ((1.0, 1.005), (900.0, 500.0), (900.0, 450.0))]
+    found = judge_convergence(["E", "a", "b"], numbers, (0, 1600), np.ones(4))
+    assert [f.message.partition("(")[2][0] for f in found[:3]] == ["a", "a", "a"]
+    assert [f.value for f in found[:3]] == [max(numbers[0]), min(numbers[1]), min(numbers[2])]

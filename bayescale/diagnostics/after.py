@@ -117,9 +117,9 @@ def judge_together(
 def _extreme(
     code: str, name: str, names: Sequence[str], values: np.ndarray, threshold: float, *, above: bool, digits: str
 ) -> Finding:
-    bad = np.isnan(values)
-    k = int(np.argmax(bad)) if bad.any() else int(np.argmax(values) if above else np.argmin(values))
-    value = float(values[k])
+    value = float(values.max() if above else values.min())  # not a number if any is
+    # Of numbers that mirror each other, such as a and b = 1 - a, the first is named, whatever rounding says.
+    k = int(np.argmax(np.isnan(values) if np.isnan(value) else np.isclose(values, value, rtol=1e-9, atol=0.0)))
     failed = bool(np.isnan(value) or (value > threshold if above else value < threshold))
     extreme, limit = ("largest", "at most") if above else ("smallest", "at least")
     message = f"{extreme} {name} {value:{digits}} ({names[k]}); {limit} {threshold:g} is needed"
