@@ -264,8 +264,8 @@ def block(cell: str, first: int, count: int, given: argparse.Namespace) -> dict:
         )
     made = {"cell": cell, "first": first, "tables": count, "seconds": time.perf_counter() - began}
     made |= {"rungs": {str(r): int(n) for r, n in batch.status["rung"].value_counts().items()}}
-    if cell == "grouped":
-        fit = batch[batch.certified[0]]
+    for name in batch.certified[:1] if cell == "grouped" else ():
+        fit = batch[name]
         model = model_of(fit)
         off = disagreement(model, flat_draws(fit, model)[::320])
         assert off < 1e-6, f"the effects were not integrated out: off by {off:.2g}"
