@@ -8,6 +8,7 @@ axes. The numbers are those of arviz-stats; these run on thousands of quantities
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def diagnose(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     halves = _split(x)
     scores, ranked = _normal_scores(halves)
     every = ranked if halves.size == x.size else np.sort(x.reshape(*x.shape[:-2], -1), axis=-1)
-    tails = [_effective(_below(halves, _quantile(every, q))) for q in TAILS]
+    tails = [_effective(_below(halves, quantile_of(every, q))) for q in TAILS]
     found = _shrinkage(halves, scores, ranked), _effective(scores), np.minimum(*tails)
     return tuple(_where_finite(x, numbers) for numbers in found)  # type: ignore[return-value]
 
@@ -92,8 +93,8 @@ def _below(halves: np.ndarray, end: np.ndarray) -> np.ndarray:
     return (halves <= end[..., None, None]).astype(float)
 
 
-def _quantile(ranked: np.ndarray, prob: float) -> np.ndarray:
-    """A quantile of sorted values along the last axis, interpolated as NumPy does."""
+def quantile_of(ranked: Any, prob: float) -> Any:
+    """A quantile of values that are sorted along the last axis, interpolated as NumPy does; of JAX's arrays too."""
     place = prob * (ranked.shape[-1] - 1)
     low = int(place)
     return ranked[..., low] + (ranked[..., min(low + 1, ranked.shape[-1] - 1)] - ranked[..., low]) * (place - low)
@@ -101,7 +102,7 @@ def _quantile(ranked: np.ndarray, prob: float) -> np.ndarray:
 
 def _shrinkage(halves: np.ndarray, scores: np.ndarray, ranked: np.ndarray) -> np.ndarray:
     """R-hat from the halves of chains, their normal scores and all their draws in order."""
-    folded, _ = _normal_scores(np.abs(halves - _quantile(ranked, 0.5)[..., None, None]))
+    folded, _ = _normal_scores(np.abs(halves - quantile_of(ranked, 0.5)[..., None, None]))
     return np.maximum(_potential_scale_reduction(scores), _potential_scale_reduction(folded))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.posterior.convergence import TAILS
+from bayescale.posterior.convergence import TAILS, quantile_of
 
 
 def diagnose(x: Any) -> tuple[Any, Any, Any]:
@@ -18,10 +18,9 @@ def diagnose(x: Any) -> tuple[Any, Any, Any]:
 
     halves = _split(x)
     scores, ranked = _normal_scores(halves)
-    median = jnp.median(halves, axis=(-2, -1), keepdims=True)
-    folded, _ = _normal_scores(jnp.abs(halves - median))
+    folded, _ = _normal_scores(jnp.abs(halves - quantile_of(ranked, 0.5)[..., None, None]))
     shrinkage = jnp.maximum(_potential_scale_reduction(scores), _potential_scale_reduction(folded))
-    tails = [_effective((halves <= _quantile(ranked, q)[..., None, None]).astype(x.dtype)) for q in TAILS]
+    tails = [_effective((halves <= quantile_of(ranked, q)[..., None, None]).astype(x.dtype)) for q in TAILS]
     finite = jnp.isfinite(x).all(axis=(-2, -1))
     found = shrinkage, _effective(scores), jnp.minimum(*tails)
     return tuple(jnp.where(finite, numbers, jnp.nan) for numbers in found)  # type: ignore[return-value]
@@ -32,13 +31,6 @@ def _split(x: Any) -> Any:
 
     half = x.shape[-1] // 2
     return jnp.concatenate([x[..., :half], x[..., half:]], axis=-2)
-
-
-def _quantile(ranked: Any, prob: float) -> Any:
-    """A quantile of sorted values along the last axis, interpolated as NumPy does."""
-    place = prob * (ranked.shape[-1] - 1)
-    low = int(place)
-    return ranked[..., low] + (ranked[..., low + 1] - ranked[..., low]) * (place - low)
 
 
 def _normal_scores(x: Any) -> tuple[Any, Any]:
