@@ -1,6 +1,7 @@
 """Effects of groups: no funnel at any number of levels, and likelihoods with the effects integrated out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_observing import stand_in
 from worlds import TRUTH, chinchilla_world
@@ -99,6 +100,21 @@ def test_budgets_are_read_off_compute(ladder):
     detected = isoflop_levels(dataclasses.replace(ladder, frame=frame))
     assert detected is not None and len(detected.levels) == 5
     assert isoflop_levels(chinchilla_world(60, 0)) is None
+
+
+def test_sizes_that_coincide_by_chance_are_no_groups():
+    """Of 1,000 sizes spread at random most lie within .5 % of another; repeated sizes differ by rounding alone."""
+    rng = np.random.default_rng(0)
+    spread = np.exp(rng.uniform(np.log(3e7), np.log(3e10), 1000))
+    rounded = np.repeat(spread[:300], 3) * np.exp(rng.uniform(-0.001, 0.001, 900))
+    for params, grouped in ((spread, []), (rounded, ["params"])):
+        tokens = np.exp(rng.uniform(np.log(1e9), np.log(1e12), len(params)))
+        frame = pd.DataFrame({"params": params, "tokens": tokens, "loss": 1.8 + 900 * params**-0.4})
+        runs = bs.read_runs(frame)
+        made, notes = make_groupings(runs, "auto")
+        assert [g.column for g in made] == grouped
+        assert any("happen to lie" in n.message for n in notes) == (not grouped)
+        assert [g.column for g in make_groupings(runs, "params")[0]] == ["params"]
 
 
 def test_few_levels_never_teach_a_spread():
