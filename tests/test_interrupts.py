@@ -11,6 +11,7 @@ import pytest
 import bayescale as bs
 import bayescale.inference as inference
 from bayescale.sampling import Settings
+from bayescale.sampling.nuts import BLOCK
 from bayescale.sampling.progress import Waiting
 
 QUICK = dict(seed=0, group="none", progress=False)
@@ -83,6 +84,36 @@ def test_ctrl_c_while_chains_go_on_keeps_what_they_have(runs):
     assert again.flat.shape[1] == 20 and not again.interrupted, "no more draws are asked for: chains begin anew"
     np.testing.assert_array_equal(again.flat, before.flat)
     assert sample(model, replace(short, chains=2), after=before).flat.shape[0] == 2
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_chains_wait_for_one_another_where_there_are_few_cores(runs, monkeypatch, cores):
+    """Four chains on one core or three: Ctrl-C finds draws of all; on one, no more than a block more of any."""
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    model, (_, sample) = bs.build_model("chinchilla", runs, group="none"), inference.sampler_named("nuts")
+    shown = []
+
+    def stop(share, doing):
+        shown.append(doing)
+        if doing == "sampling" and shown.count("sampling") > 2:
+            raise KeyboardInterrupt
+
+    drawn = sample(model, Settings(draws=100_000, warmup=100), progress=stop)
+    assert drawn.interrupted and drawn.flat.shape[:1] == (4,)
+    done = [c.done for c in drawn.chains]
+    assert drawn.flat.shape[1] == min(done) - 100 > 0
+    assert cores > 1 or max(done) - min(done) <= BLOCK
+
+
+def test_ctrl_c_while_warming_up_is_passed_on(runs):
+    model, (_, sample) = bs.build_model("chinchilla", runs, group="none"), inference.sampler_named("nuts")
+
+    def stop(share, doing):
+        if doing == "warming up":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(model, Settings(draws=1000, warmup=100_000), progress=stop)
 
 
 def test_ctrl_c_before_the_first_draw_is_passed_on(runs, monkeypatch):

@@ -141,11 +141,11 @@ def _sampled(
     began, before = time.perf_counter(), [c.done for c in chains]
     interrupted = _advance(chains, before, settings, report)
     reached = min(c.done for c in chains)
+    if interrupted and reached < settings.warmup + FEWEST_DRAWS:
+        raise KeyboardInterrupt
     stats = {k: np.stack([c.recorded(k)[:reached] for c in chains]) for k in RECORDED}
     gradients = int(sum(steps[b:].sum() for steps, b in zip(stats["n_steps"], before, strict=True)))
     kept = {k: v[:, settings.warmup :] for k, v in stats.items()}
-    if interrupted and kept["energy"].shape[1] < FEWEST_DRAWS:
-        raise KeyboardInterrupt
     if not np.isfinite(kept["energy"]).any():
         raise FitError(
             "the posterior density is not finite anywhere the sampler looked",
@@ -156,19 +156,29 @@ def _sampled(
 
 
 def _advance(chains: Sequence[Chain], before: Sequence[int], settings: Settings, report: Progress) -> bool:
-    """All chains to the end, in as many threads as there are cores; True where Ctrl-C came first."""
-    total = settings.warmup + settings.draws
-    stop = threading.Event()
+    """All chains to the end, in as many threads as there are cores; True where Ctrl-C came first.
 
-    def run(chain: Chain) -> None:
-        while chain.done < total and not stop.is_set():
+    A thread takes the chain that is furthest behind for one block: at Ctrl-C all have about as many draws.
+    """
+    total = settings.warmup + settings.draws
+    stop, turn, at_rest = threading.Event(), threading.Lock(), list(chains)
+
+    def run() -> None:
+        while not stop.is_set():
+            with turn:
+                chain = min(at_rest, key=lambda c: c.done, default=None)
+                if chain is None or chain.done >= total:  # what is unfinished is in other threads' hands
+                    return
+                at_rest.remove(chain)
             stage = settings.warmup if chain.done < settings.warmup else total
             chain.advance(min(BLOCK, stage - chain.done))
+            with turn:
+                at_rest.append(chain)
 
     threads = max(1, min(len(chains), os.cpu_count() or 1))
     known = sum(settings.work(d) for d in before)
     with ThreadPoolExecutor(threads, thread_name_prefix="bayescale") as pool:
-        futures = [pool.submit(run, c) for c in chains]
+        futures = [pool.submit(run) for _ in range(threads)]
         pending = set(futures)
         try:
             while pending:
