@@ -412,9 +412,10 @@ def _huber(residuals: np.ndarray, delta: float) -> np.ndarray:
 
 
 def compare_with_baseline(fit: Fit, baseline: Fit, quantity: str = "a") -> Finding | None:
-    """Whether the least-squares value of a quantity lies in the posterior's interval of three sds; None without it.
+    """Whether the least-squares value of a quantity lies in the posterior's interval of three sds.
 
-    Of a quantity that differs by level, the level that agrees least is told, of those that both know.
+    None without it, and where what was fixed or tied leaves the quantity no other value. Of a quantity that differs by
+    level, the level that agrees least is told, of those that both know.
     """
     posterior, point = fit.draws("posterior"), baseline.draws("posterior")
     if quantity not in posterior or quantity not in point:
@@ -425,6 +426,8 @@ def compare_with_baseline(fit: Fit, baseline: Fit, quantity: str = "a") -> Findi
         known = list(next(iter(baseline.levels.values())))
         x, y = x[:, [n in known for n in levels]], y[:, [n in levels for n in known]]
         levels = [n for n in levels if n in known]
+    if (x.std(axis=0) == 0).any():
+        return None
     away = np.abs(y[0] - x.mean(axis=0)) / x.std(axis=0)
     worst_level = int(np.argmax(away))
     distance = float(away[worst_level])

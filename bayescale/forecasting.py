@@ -15,6 +15,7 @@ from bayescale.allocation import (
     caveats,
     largest_compute,
     parameter_draws,
+    require_amount,
     require_headline,
     require_within_reach,
 )
@@ -355,9 +356,11 @@ def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) 
         "N": (("C", "D"), lambda v: v["C"] / (k * v["D"])),
         "M": (("N", "D"), lambda v: v["D"] / v["N"]),
     }
+    units = {"N": "parameters", "D": "tokens", "C": "FLOP"} | {i.name: i.unit for i in fit.law.inputs}
     for name in (n for n, x in (("N", N), ("D", D), ("C", C)) if x is not None):
         if not (np.isfinite(arrays[name]) & (arrays[name] > 0)).all():
             raise NotFittedFor(f"{name} must be a positive number", remedy="For example --params 1e9 --tokens 2e10.")
+        require_amount(arrays[name], units[name])
     apart = np.log(arrays["C"] / (k * arrays["N"] * arrays["D"])) if all(x is not None for x in (N, D, C)) else 0.0
     if np.max(np.abs(apart)) > _APART:  # inputs by name are taken as they are: tables count compute in other ways too
         raise NotFittedFor("N, D and C contradict one another: C = 6ND", remedy="Give two of them.")
@@ -367,6 +370,8 @@ def _points(fit: Fit, N: Any, D: Any, C: Any, inputs: Mapping[str, Any] | None) 
             if 1 != len(arrays[one]) != len(arrays[other]) != 1:
                 raise NotFittedFor(f"{one} has {len(arrays[one])} values where {other} has {len(arrays[other])}")
             arrays[name] = rule(arrays)
+    for name in (n for n in "NDC" if n in arrays):
+        require_amount(arrays[name], units[name])
     for i in fit.law.inputs:
         if i.name not in arrays:
             raise NotFittedFor(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: FLOPs of one training step per parameter and token: forward 2, backward 4.
 FLOPS_PER_PARAM_TOKEN = 6.0
+#: More than these is more than there will be: parameters, tokens and FLOP, by column.
+MOST_OF = {"params": 1e30, "tokens": 1e30, "flops": 1e35}
 
 #: Values of a numeric column closer than this (relative) are one level: digitised tables repeat a size to ~0.1 %.
 LEVEL_TOLERANCE = 0.005

@@ -107,6 +107,27 @@ def test_an_optimum_that_needs_more_asks_for_it():
     assert few > many  # repeated tokens are worth less
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda fit: bs.allocate(fit, 1e40, far_ok=True),
+        lambda fit: bs.allocate(fit, 1e-3),
+        lambda fit: bs.forecast(fit, N=1e200, D=1e200),
+        lambda fit: bs.forecast(fit, N=1e100, D=1e300, far_ok=True),
+        lambda fit: bs.forecast(fit, N=1e-5, D=1e9),
+        lambda fit: bs.forecast(fit, N=1e9, C=1e9),
+        lambda fit: bs.regret(fit, N=1e-3, flops=1e15),
+        lambda fit: bs.next_runs(fit, budget=1e40),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_nobody_could_train_is_refused(ladder_fit, asked):
+    """Less than one parameter or token, or 1e40 FLOP, however far the form of the law may be trusted."""
+    with pytest.raises(bs.NotFittedFor, match=r"less than one|more than anyone could train") as caught:
+        asked(ladder_fit)
+    assert caught.value.code == "BS-R028" and caught.value.remedy
+
+
 def test_every_budget_must_be_a_number(ladder_fit):
     for bad in (0, -1, float("nan"), float("inf")):
         with pytest.raises(bs.NotFittedFor, match="positive"):

@@ -1,7 +1,10 @@
 """The field's usual fit: published numbers, and its own early stop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import xarray as xr
 from test_targets import stand_in
 from worlds import TRUTH, chinchilla_world
 
@@ -87,8 +90,12 @@ def test_fixed_and_tied_parameters(ladder):
 
 
 def test_cross_check_sentence(plain_fit, ladder):
-    finding = compare_with_baseline(plain_fit, bs.least_squares("chinchilla", ladder))
+    point = bs.least_squares("chinchilla", ladder)
+    finding = compare_with_baseline(plain_fit, point)
     assert finding is not None and finding.status == "pass" and "posterior sds" in finding.message
+    posterior = plain_fit.tree["posterior"].to_dataset().assign(a=lambda d: 0 * d["a"] + 0.5)
+    fixed = replace(plain_fit, tree=xr.DataTree.from_dict({"posterior": posterior}))
+    assert compare_with_baseline(fixed, point) is None, "a number that cannot vary has no sd to be away by"
 
 
 def test_refusals(ladder):

@@ -100,6 +100,36 @@ def test_folder_holds_the_three_files(folder):
     assert pd.read_csv(folder / "runs.csv")["row"].tolist() == list(fit.runs.rows)
 
 
+PLACES = {
+    "a file instead of a folder": (["fit", "byte-ladder", "--force", "--out"], "file"),
+    "below a file": (["fit", "byte-ladder", "--out"], "file/fit"),
+    "below a file, report": (["fit", "byte-ladder", "--report"], "file/kit"),
+    "a store": (["batch", "byte-ladder", "--store"], "file"),
+    "a picture": (["compare", "byte-ladder", "--law", "chinchilla", "--law", "kaplan_nd", "--out"], "file/a.png"),
+    "a folder instead of a picture": (["compare", "byte-ladder", "--law", "chinchilla", "--out"], "folder.png"),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, capsys, monkeypatch, kind):
+    arguments, name = PLACES[kind]
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr("bayescale.reading.read_runs", lambda *a, **k: pytest.fail("work was begun"))
+    made = document(capsys, [*arguments, str(tmp_path / name), "--json"], code=2)
+    assert made["code"] == "BS-U003" and str(tmp_path / name) == made["file"] and made["remedy"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder.png"]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_is_said(more):
+    with open("/dev/full", "w") as full:
+        made = subprocess.run(
+            [sys.executable, "-m", "bayescale", "laws", *more], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert made.returncode == 2 and "cannot be written: no space left" in made.stderr and "Traceback" not in made.stderr
+
+
 def test_existing_folder_is_kept(folder, capsys):
     before = (folder / "fit.json").read_bytes()
     made = document(capsys, ["fit", "byte-ladder", "--out", str(folder), "--json"], code=2)

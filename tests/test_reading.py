@@ -301,6 +301,19 @@ def test_multiples_in_cells_are_read_and_said(write):
     assert "'70M'" in said(runs, "BS-R008") and "'28 B'" in said(runs, "BS-R009")
 
 
+def test_a_bare_hundred_among_hundreds_of_millions_is_asked():
+    frame = {"params": ["100M", "200", "400M"], "tokens": ["2B", "4B", "28B"], "loss": [3.5, 3.3, 3.1]}
+    error = refusal(frame, "BS-R008")
+    assert "'100M'" in str(error) and "200 does not" in str(error) and error.rows == (2,) and "--unit" in error.remedy
+    runs = read_runs(frame, units={"params": "millions"})
+    np.testing.assert_array_equal(runs.values("params"), [1e8, 2e8, 4e8])
+
+
+def test_less_than_one_parameter_is_no_model():
+    error = refusal(table(params=[0.5, 1e8, 2e8, 4e8]), "BS-R028")
+    assert error.column == "params" and len(error.rows) == 1
+
+
 def test_cells_with_their_own_multiple_escape_the_unit_of_the_header():
     runs = read_runs({"params (M)": ["70", "1.4B"], "tokens": ["2B", "28B"], "loss": [3.5, 3.1]})
     np.testing.assert_array_equal(runs.values("params"), [7e7, 1.4e9])

@@ -1,5 +1,6 @@
 """Files: delimiters, encodings, layouts and formats; any table written out reads back to the same numbers."""
 
+import csv
 import gzip
 import json
 import pickle
@@ -45,6 +46,12 @@ def is_good(runs):
 
 
 # 31: layouts
+
+
+def test_a_cell_may_hold_a_whole_configuration(write):
+    long = "x" * 200_000
+    is_good(read_runs(write(f"params,tokens,loss,config\n1e8,2e9,3.5,{long}\n2e8,4e9,3.2,b\n4e8,8e9,3.0,c\n")))
+    assert csv.field_size_limit() < 200_000, "the process's own limit is left as it was"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from bayescale.allocation.budgets import (
     largest_compute,
     optimise,
     parameter_draws,
+    require_amount,
     require_budgets,
     require_given,
     require_headline,
@@ -107,6 +108,7 @@ def allocate(
     runs = fit.runs
     rule = cost_named(cost, runs)
     largest = largest_compute(runs, rule)
+    require_amount(budgets, "FLOP")
     require_within_reach(budgets, largest, far_ok)
     posterior = fit.tree[draws].to_dataset()
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])

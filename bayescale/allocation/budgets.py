@@ -14,7 +14,7 @@ from bayescale.errors import LawError, NotFittedFor, nearest
 from bayescale.law import LOSS_UNITS, Law, argument_names, call
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit
-from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, compute_of
+from bayescale.runs import FLOPS_PER_PARAM_TOKEN, MOST_OF, Runs, compute_of
 
 #: A model is near-optimal when its loss is within this share of the best loss at the budget.
 NEAR_OPTIMAL = 1e-3
@@ -23,6 +23,12 @@ FAR = 10.0
 #: Above this ratio nothing in the table bears on the answer: it is given only when asked for.
 ABSURD = 1e3
 _GRID = 400
+#: The least and the most that anyone could have, by the unit of an input, and the option that gives it.
+_AMOUNTS = {
+    "parameters": (1.0, MOST_OF["params"], "--params 7e9"),
+    "tokens": (1.0, MOST_OF["tokens"], "--tokens 2e10"),
+    "FLOP": (FLOPS_PER_PARAM_TOKEN, MOST_OF["flops"], "--flops 1e21"),
+}
 
 
 @dataclass(frozen=True)
@@ -126,11 +132,32 @@ def _as_budgets(runs: Runs, cost: Cost | None = None, active: np.ndarray | None 
 
 
 def require_budgets(flops: Any) -> np.ndarray:
-    """Budgets of compute as an array; raises `NotFittedFor` (BS-F001) for none, and for what is no positive number."""
+    """Budgets of compute as an array.
+
+    Raises `NotFittedFor` (BS-F001) for none, and for what is no positive number, (BS-R028) for more than there will be.
+    """
     budgets = np.atleast_1d(np.asarray(flops, float))
     if budgets.ndim != 1 or not len(budgets) or not (np.isfinite(budgets) & (budgets > 0)).all():
         raise NotFittedFor("budgets must be positive numbers of FLOP", remedy="For example 1e21.")
+    if budgets.max() > MOST_OF["flops"]:
+        require_amount(budgets, "FLOP")
     return budgets
+
+
+def require_amount(amounts: Any, unit: str) -> None:
+    """Refuse less than one parameter or token, or the compute of one on one, and more than anyone could have.
+
+    Amounts in another unit than parameters, tokens and FLOP pass. Raises `NotFittedFor` (BS-R028).
+    """
+    least, most, example = _AMOUNTS.get(unit, (0.0, np.inf, ""))
+    amounts = np.asarray(amounts, float)
+    if amounts.max(initial=least) > most:
+        why, worst = "more than anyone could train", amounts.max()
+    elif amounts.min(initial=most) < least:
+        why, worst = "less than one" if unit != "FLOP" else "less than one parameter takes for one token", amounts.min()
+    else:
+        return
+    raise NotFittedFor(f"{worst:.3g} {unit} is {why}", code="BS-R028", remedy=f"For example {example}.")
 
 
 def require_given(law: Law, given: Mapping[str, Any]) -> None:
@@ -143,6 +170,7 @@ def require_given(law: Law, given: Mapping[str, Any]) -> None:
                     f"{i.name} must be a {'positive ' if i.centre == 'ratio' else ''}number",
                     remedy=f"Give {i.name} in {i.unit}.",
                 )
+            require_amount(x, i.unit)
 
 
 def require_within_reach(budgets: np.ndarray, largest: float, far_ok: bool) -> None:

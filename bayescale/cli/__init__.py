@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from bayescale.cli.places import cannot_be_written
 from bayescale.errors import BayescaleError
 
 #: 0 done · 2 wrong usage · 3 bad input or a question that cannot be answered · 4 not converged · 5 part of a batch
@@ -31,6 +32,9 @@ def run(arguments: list[str]) -> int:
             stream.flush()
         except BrokenPipeError:  # nor may the interpreter stumble over it when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError as error:  # no room: what was printed is incomplete
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = _report(cannot_be_written(error, stream.name), wants_json=False)
     return code
 
 
@@ -50,6 +54,10 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except BayescaleError as error:
         return _report(error, wants_json)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.errno is None:
+            raise
+        return _report(cannot_be_written(error), wants_json and error.filename is not None)  # else of a stream
     except Exception as error:
         told = getattr(error, "format_message", None)
         if told is None:  # anything but the parser's own usage errors is a fault of ours
@@ -58,7 +66,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _report(error: BayescaleError, wants_json: bool) -> int:
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         if wants_json:
             print(json.dumps(error.to_json(), ensure_ascii=False))
         else:

@@ -36,6 +36,7 @@ from bayescale.cli.options import (
     Unit,
     Where,
 )
+from bayescale.cli.places import require_folder
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import (
     budgets_of,
@@ -112,8 +113,8 @@ def fit(
     from bayescale.verdicts import verdict_of
 
     began = time.perf_counter()
-    _require_new(out, force)
-    _require_new(report, force)
+    require_folder(out, force)
+    require_folder(report, force)
     runs = read_for(
         source,
         law,
@@ -178,16 +179,6 @@ def fit(
     if not result.converged:
         say(["NOT CONVERGED: do not use these numbers."], style="bold red", err=True)
         raise typer.Exit(NOT_CONVERGED)
-
-
-def _require_new(out: str | None, force: bool) -> None:
-    """Refuse an existing folder before the work, not after it."""
-    from pathlib import Path
-
-    from bayescale.errors import FitError
-
-    if out is not None and Path(out).exists() and not force:
-        raise FitError(f"the folder {out} exists", code="BS-U002", file=out, remedy="Add --force to replace it.")
 
 
 def _cross_check(result, runs):

@@ -29,9 +29,9 @@ from bayescale.cli.options import (
     Where,
     Workers,
 )
+from bayescale.cli.places import require_picture
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import budget, number, numbers, pairs, pool_of, read_for, reading
-from bayescale.errors import BayescaleError, FitError
 
 if TYPE_CHECKING:
     from bayescale.runs import Runs
@@ -81,7 +81,7 @@ def compare(
     from bayescale.cli import PARTLY
     from bayescale.comparison import compare as compare_models
 
-    _require_picture(out, force)
+    require_picture(out, force)
     laws = law or ["chinchilla"]
     options = reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates)
     runs = _read(source, laws[0], options, best, quiet or json)
@@ -145,7 +145,7 @@ def backtest(
     from bayescale.backtesting import backtest as backtest_law
     from bayescale.cli import PARTLY
 
-    _require_picture(out, force)
+    require_picture(out, force)
     options = reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates)
     runs = _read(source, law, options, best, quiet or json)
     made = backtest_law(
@@ -182,18 +182,6 @@ def _read(source: str, law: str, options: dict[str, Any], best: bool, silent: bo
     if not silent:
         say([f"note: {a}" for a in runs.assumptions], style="dim", err=True)
     return runs
-
-
-def _require_picture(out: str | None, force: bool) -> None:
-    """Refuse a file that exists, or that is no picture, before the work and not after it."""
-    if out is None:
-        return
-    if Path(out).suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise BayescaleError(
-            f"--out takes a picture's name, got {out!r}", code="BS-U001", remedy="Name it .png or .pdf."
-        )
-    if Path(out).exists() and not force:
-        raise FitError(f"{out} exists", code="BS-U002", file=out, remedy="Add --force to replace it.")
 
 
 def _save(ax: Any, out: str) -> None:

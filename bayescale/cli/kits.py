@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bayescale.cli.options import FitPath, Json
+from bayescale.cli.places import require_folder
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import pairs
 
@@ -35,6 +36,7 @@ def report(
     from bayescale.posterior import load_fit
     from bayescale.reporting.kit import report as write_report
 
+    require_folder(out, force)
     result = load_fit(fit)
     made = write_report(
         result,

@@ -30,9 +30,10 @@ from bayescale.cli.options import (
     Where,
     Workers,
 )
+from bayescale.cli.places import require_folder
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import budgets_of, numbers, pairs, pool_of, read_for, reading
-from bayescale.errors import BayescaleError, FitError, NotConverged
+from bayescale.errors import BayescaleError, NotConverged
 
 #: Rows of the table of results that a person is shown; the rest is in the store and in `--json`.
 SHOWN = 40
@@ -85,8 +86,10 @@ def batch(
     from bayescale.cli import INTERRUPTED, PARTLY
     from bayescale.tables.many import batch_document, batch_lines, write_store
 
-    if store is not None and Path(store).exists() and any(Path(store).iterdir()) and not resume:
-        raise FitError(f"the store {store} exists", code="BS-U002", file=store, remedy="Add --resume to go on with it.")
+    if resume and store is None:
+        raise BayescaleError("--resume goes on with a store", code="BS-U001", remedy="Name it with --store.")
+    empty = store is not None and Path(store).is_dir() and not any(Path(store).iterdir())
+    require_folder(store, resume or empty, "--resume", "go on with it")
     asked = reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates)
     tables, unread = _tables(sources, by, law, asked)
     with warnings.catch_warnings():
@@ -132,6 +135,12 @@ def _client(address: str):
     except ImportError:
         remedy = "Install the extra: pip install 'bayescale[batch]'."
         raise BayescaleError("--scheduler needs dask", code="BS-U001", remedy=remedy) from None
+    except (OSError, ValueError) as error:
+        raise BayescaleError(
+            f"no dask scheduler answers at {address}: {error}",
+            code="BS-U001",
+            remedy="Give the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786.",
+        ) from None
 
 
 def _tables(sources: list[str], by: str | None, law: str, asked: dict) -> tuple[dict, dict[str, str]]:

@@ -14,6 +14,7 @@ from bayescale.allocation import (
     cost_named,
     loss_on_budget,
     parameter_draws,
+    require_amount,
     require_budgets,
 )
 from bayescale.errors import NotFittedFor
@@ -163,6 +164,7 @@ def regret(
     sizes = np.atleast_1d(np.asarray(N, float))
     if sizes.ndim != 1 or not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise NotFittedFor("model sizes must be positive numbers of parameters", remedy="For example --params 7e9.")
+    require_amount(sizes, "parameters")
     flops = float(require_budgets(flops)[0])
     budgets = flops * np.geomspace(_LEAST_SHARE, 1.0, _BUDGETS)
     if fit.law.decides is not None and fit.law.decides.sizes:

@@ -196,6 +196,8 @@ _OTHERS = (
          "A prior is a name with arguments.", "Write something like normal(.35,.02)."),
     Code("BS-U001", "E", "wrong usage", "The command or its options are wrong.", "See --help."),
     Code("BS-U002", "E", "the output folder exists", "Nothing is overwritten unasked.", "Add --force."),
+    Code("BS-U003", "E", "the output cannot be written",
+         "The system refuses, or there is no room.", "Name a place that can be written to."),
 )  # fmt: skip
 
 #: Every code that bayescale prints, with all that is said about it.

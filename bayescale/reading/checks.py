@@ -9,7 +9,7 @@ from bayescale.reading.draft import Draft
 from bayescale.reading.magnitudes import QUANTITIES, SYMBOLS, question_magnitudes
 from bayescale.reading.register import check, plural
 from bayescale.reading.trends import rank_correlation, robust_scores
-from bayescale.runs import COLUMNS
+from bayescale.runs import COLUMNS, MOST_OF
 
 
 def _left_out(rows: list[int]) -> str:
@@ -132,14 +132,10 @@ def refuse_impossible_scales(draft: Draft) -> None:
             )
 
 
-#: More than these is more than there will be: parameters and tokens, FLOP.
-_MOST = {"params": 1e30, "tokens": 1e30, "flops": 1e35}
-
-
 @check("BS-R028", "runs")
 def refuse_absurd_amounts(draft: Draft) -> None:
     """More compute, parameters or tokens than anyone will have point to a wrong unit or a broken cell."""
-    for name, most in _MOST.items():
+    for name, most in MOST_OF.items():
         values = draft.values(name)
         if values is not None and (bad := values > most).any():
             raise _absurd(draft, name, bad, values.max(), "is more than anyone could train")
@@ -153,8 +149,8 @@ def question_units_of_scales(draft: Draft) -> None:
 
 @check("BS-R028", "runs")
 def refuse_less_than_one(draft: Draft) -> None:
-    """Less than one parameter or token, where C = 6ND says so, points to a broken cell."""
-    for name in {"params", "tokens"} - draft.given:
+    """Less than one parameter or token points to a broken cell, or, where C = 6ND says so, to one of the others."""
+    for name in ("params", "tokens"):
         values = draft.values(name)
         if values is not None and (bad := values < 1).any():
             raise _absurd(draft, name, bad, values.min(), "is less than one")

@@ -6,6 +6,7 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bayescale.errors import Note, RunsError, shorten_rows
@@ -102,8 +103,9 @@ def read_delimited(text: str, source: str, suffix: str = "", notes: Sequence[Not
         raise RunsError(
             "the file holds only comments", code="BS-R037", file=source, remedy="Give a table with a header."
         )
-    delimiter = sniff([line for _, line in lines[:_SNIFFED_LINES]])
-    records = _records(lines, delimiter, source)
+    with _long_cells():
+        delimiter = sniff([line for _, line in lines[:_SNIFFED_LINES]])
+        records = _records(lines, delimiter, source)
     if header := _commented_header(records, comments, delimiter, source):
         said.append(Note("BS-R031", f"the header was taken from the comment on line {header.line}"))
         comments = [c for c in comments if c[0] != header.line]
@@ -123,6 +125,16 @@ def read_delimited(text: str, source: str, suffix: str = "", notes: Sequence[Not
         records = records[1:]
     columns = list(zip(*(r.cells for r in records), strict=True)) if records else [()] * len(header.cells)
     return make_table(header.cells, columns, [r.line for r in records], source, said, delimiter, units)
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Cells longer than Python's reader takes by default: an export may hold a whole configuration in one."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _lines(found: Sequence[tuple[int, str]]) -> str:

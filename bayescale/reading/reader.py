@@ -10,7 +10,16 @@ import numpy as np
 
 from bayescale.errors import RunsError, UnitError, nearest
 from bayescale.law.units import loss_unit as known_loss_unit
-from bayescale.reading.cells import NotQuantities, decimal_marks, parse_number, scaled, to_labels, to_numbers, to_plain
+from bayescale.reading.cells import (
+    NotQuantities,
+    Numbers,
+    decimal_marks,
+    parse_number,
+    scaled,
+    to_labels,
+    to_numbers,
+    to_plain,
+)
 from bayescale.reading.checks import settle_missing  # noqa: F401  registers the checks of numbers
 from bayescale.reading.curves import keep_rows_per_run
 from bayescale.reading.draft import Draft, Options
@@ -24,6 +33,8 @@ from bayescale.reading.sources import open_table
 from bayescale.reading.tuning import summarise_learning_rates
 from bayescale.runs import COLUMNS, Runs, select
 
+#: Bare numbers above this, among cells that name their multiple, are taken as written out.
+_WRITTEN_OUT = 1e5
 _UNIT_CODES = {"params": "BS-R008", "tokens": "BS-R009", "unique_tokens": "BS-R009"}
 _LOW_PRECISION = {"float16": 3, "float32": 7}
 
@@ -218,7 +229,24 @@ def _numbers(draft: Draft, name: str, kind: str) -> np.ndarray:
         value = f" as {example[0]:g}" if example else ""
         draft.note(_UNIT_CODES.get(name, "BS-R056"), f"{header!r} holds multiples: {found.example!r} was read{value}")
     factor = _factor(draft, name, bool(found.stated.all()))
-    return found.values if factor == 1.0 else np.where(found.stated, found.values, scaled(found.values, factor))
+    values = found.values if factor == 1.0 else np.where(found.stated, found.values, scaled(found.values, factor))
+    if found.stated.any() and name in _UNIT_CODES:
+        _require_multiples_throughout(draft, name, values, found)
+    return values
+
+
+def _require_multiples_throughout(draft: Draft, name: str, values: np.ndarray, found: Numbers) -> None:
+    """Among cells like "100M" a bare "100" may be another hundred million: it is asked, not guessed."""
+    bare = ~found.stated & (values < min(_WRITTEN_OUT, values[found.stated].min() / 1e3))
+    if bare.any():
+        raise draft.error(
+            _UNIT_CODES[name],
+            f"cells such as {found.example!r} name their multiple; {values[bare].min():g} does not, and would be less "
+            "than a thousandth of all that do",
+            name=name,
+            rows=draft.rows(bare),
+            remedy=f"Write these cells as the others, or state what bare numbers count with --unit {name}=millions.",
+        )
 
 
 _DATE = re.compile(
