@@ -250,6 +250,18 @@ def _float_text(values: bytes) -> bytes:
     return _text(np.frombuffer(values).tolist())
 
 
+def require_runs(runs: Any) -> Runs:
+    """The runs themselves; raises `RunsError` (BS-U001) for what is not read yet, such as a data frame or a path."""
+    if isinstance(runs, Runs):
+        return runs
+    kind = type(runs).__name__
+    raise RunsError(
+        f"runs are wanted as `read_runs` returns them, not {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}",
+        code="BS-U001",
+        remedy="Give bayescale.read_runs(...) of it, which checks columns and units, or load_runs(name) of a data set.",
+    )
+
+
 def compute_of(runs: Runs) -> np.ndarray | None:
     """The compute of every run: its own figure, 6ND, or None where the table tells neither."""
     if runs.has("flops"):
@@ -318,6 +330,8 @@ def select(
     return keep
 
 
+#: A number with its multiple, which expressions have not.
+_SUFFIXED = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kKmMbBtT])\b")
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -356,7 +370,11 @@ class _Filter:
         except RunsError:
             raise
         except SyntaxError as error:
-            raise self._fault(error.msg, "Put names with spaces or signs in back-quotes: `loss (C4)` < 3.") from None
+            remedy = "Put names with spaces or signs in back-quotes: `loss (C4)` < 3."
+            if suffixed := _SUFFIXED.search(self.expression):
+                power = {"k": 3, "m": 6, "b": 9, "t": 12}[suffixed[2].lower()]
+                remedy = f"Write {suffixed[1]}e{power} for {suffixed[0]}."
+            raise self._fault(error.msg, remedy) from None
         except (RecursionError, MemoryError):
             raise self._fault("it is nested too deeply") from None
         except OverflowError:

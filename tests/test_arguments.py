@@ -290,3 +290,28 @@ def test_flags_that_are_named_exist():
 @pytest.mark.parametrize("flag, value", [("--column", "loss=a"), ("--unit", "params=millions"), ("--loss-unit", "ppl")])
 def test_the_flag_to_leave_out_is_the_one_that_was_given(refused, flag, value):
     assert refused(["fit", "byte-ladder", flag, value], 2)["remedy"].startswith(f"Leave out {flag},")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda frame: bs.fit("chinchilla", frame),
+        lambda frame: bs.fit("chinchilla", frame, pool="recipe"),
+        lambda frame: bs.backtest("chinchilla", frame),
+        lambda frame: bs.least_squares("chinchilla", frame),
+        lambda frame: bs.doctor(frame, "chinchilla"),
+        lambda frame: bs.compare(frame, ["chinchilla", "kaplan_nd"]),
+        lambda frame: bs.build_model("chinchilla", frame),
+    ],
+)
+def test_a_table_that_was_not_read_is_named_with_its_remedy(ladder, call):
+    for source in (ladder.frame, {"params": [1e8]}, "runs.csv"):
+        with pytest.raises(bs.RunsError, match="read_runs") as caught:
+            call(source)
+        assert type(source).__name__ in str(caught.value)
+
+
+def test_a_law_that_is_none_is_named(ladder):
+    for law in (ladder, None, 3):
+        with pytest.raises(bs.LawError, match=type(law).__name__):
+            bs.doctor(ladder, law)

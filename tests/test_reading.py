@@ -335,6 +335,19 @@ def test_exact_duplicates_are_dropped_and_counted(write):
     assert "3 rows are exact copies" in said(runs, "BS-R014") and "rows 6, 7, 8" in said(runs, "BS-R014")
 
 
+@pytest.mark.parametrize("header, kept", [("idx", 4), ("row no.", 4), ("seed", 40), ("run", 40), ("note", 40)])
+def test_an_index_tells_no_rows_apart(header, kept):
+    """Ten copies of every row would make every interval a third as wide; numbering them makes them no runs."""
+    once = pd.DataFrame(table())
+    ten = pd.concat([once] * 10, ignore_index=True)
+    ten.insert(0, header, np.arange(40) * (3 if header == "note" else 1))
+    runs = read_runs(ten)
+    assert len(runs) == kept
+    if kept == 4:
+        assert "36 rows are exact copies" in said(runs, "BS-R014") and "only counts rows" in said(runs, "BS-R014")
+        pd.testing.assert_series_equal(runs.frame["loss"], read_runs(once).frame["loss"])
+
+
 def test_rows_that_differ_in_any_column_are_no_duplicates():
     runs = read_runs(table(params=[1e8] * 4, tokens=[2e9] * 4, loss=[3.5] * 4, seed=[0, 1, 2, 2]))
     assert runs.rows == (1, 2, 3)

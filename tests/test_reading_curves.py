@@ -297,3 +297,22 @@ def test_the_command_line_takes_both(tmp_path, capsys):
     assert run(["doctor", "byte-ladder", "--learning-rates", "surface", "--json"]) == 0
     assert '"rows": 134' in capsys.readouterr().out
     assert run(["doctor", str(path), "--rows-per-run", "few"]) == 2
+
+
+@pytest.mark.parametrize("spacing, curves", [("even", True), ("doubling", False), ("random", False)])
+def test_evenly_spaced_tokens_are_checkpoints_without_a_run_column(spacing, curves):
+    """Forty losses of one size, 150 million tokens apart, are one run; runs of their own are spread otherwise."""
+    rng = np.random.default_rng(3)
+    places = {
+        "even": np.arange(1, 41) * 1.5e8,
+        "doubling": np.geomspace(1.5e8, 6e9, 40),
+        "random": np.sort(rng.uniform(1e8, 6e9, 40)),
+    }[spacing]
+    D = np.concatenate([places * (1 + k / 4) for k in range(4)])
+    N = np.repeat([1e8, 2e8, 4e8, 8e8], 40)
+    runs = read_runs({"params": N, "tokens": D, "loss": 1.8 + 400 * N**-0.34 + 410 * D**-0.28})
+    assert runs.has("run") == curves
+    if curves:
+        assert len(runs.labels("run")[1]) == 4
+        said = " ".join(n.message for n in runs.notes)
+        assert "run is reconstructed, not recorded: 4 runs" in said and "160 rows are checkpoints of 4 runs" in said

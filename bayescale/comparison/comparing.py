@@ -24,7 +24,7 @@ from bayescale.law import Law, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import build_model, observed_rows, resolved_pool
 from bayescale.posterior import Fit, one_level
-from bayescale.runs import Runs
+from bayescale.runs import Runs, require_runs
 from bayescale.sampling import Progress, part_of, progress_bar
 
 #: What models are asked about lies this many times beyond the largest run.
@@ -123,6 +123,8 @@ def _contenders(
 ) -> list[Contender]:
     if not isinstance(fits, Runs):
         if laws:
+            if not (isinstance(fits, list | tuple) and all(isinstance(f, Fit) for f in fits)):
+                require_runs(fits)
             raise LawError("fits have laws of their own", code="BS-U001", remedy="Give compare(runs, laws).")
         made = [Contender.of(f) for f in fits]
         _require_alike([c.fit for c in made if c.fit is not None])

@@ -82,6 +82,12 @@ def find_law(spec: str | Law, **options: Any) -> Law:
     """
     if isinstance(spec, Law):
         return spec
+    if not isinstance(spec, str):
+        raise LawError(
+            f"a law is wanted by its name, not a {type(spec).__name__}",
+            code="BS-L002",
+            remedy="For example 'chinchilla'; `bayescale laws` lists them.",
+        )
     name, _, rest = spec.partition(":")
     if name not in LAWS:
         raise LawError(f"no law {name!r}", code="BS-L002", remedy=nearest(name, [*LAWS]))

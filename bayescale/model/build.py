@@ -24,7 +24,7 @@ from bayescale.model.observing import (
 )
 from bayescale.model.pooling import pooled_column, pooling_notes, with_information
 from bayescale.noise import LINKS, noise_named
-from bayescale.runs import Runs
+from bayescale.runs import Runs, require_runs
 
 #: Shares of a mixture may miss one by this much: published tables round them to three digits or so.
 SHARES_OFF = 0.01
@@ -103,7 +103,7 @@ def build_model(
             code="BS-F001",
             remedy="Fit that law and use its allocation verbs.",
         )
-    inputs = {i.name: _input_values(i, runs) for i in law.inputs}
+    inputs = {i.name: _input_values(i, require_runs(runs)) for i in law.inputs}
     refs = make_references(law, inputs, references)
     pooled = pooled_column(law, runs)
     groupings, notes = make_groupings(runs, group, pooled) if law.likelihood is None else ((), ())

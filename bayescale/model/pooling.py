@@ -12,11 +12,11 @@ from bayescale.errors import LawError, Note
 from bayescale.law import Law, PooledLaw, Spread
 from bayescale.model.programs import double_precision
 from bayescale.noise import LINKS
+from bayescale.runs import Runs, require_runs
 
 if TYPE_CHECKING:
     from bayescale.model.coordinates import Slot
     from bayescale.model.density import Structure
-    from bayescale.runs import Runs
 
 #: A spread cannot be learnt from fewer levels than this.
 FEWEST_LEVELS = 5
@@ -38,6 +38,7 @@ def contrasts(levels: int) -> np.ndarray:
 
 def resolved_pool(pool: str | Mapping[str, Any] | None, runs: Runs) -> str | Mapping[str, Any] | None:
     """A pooling with the names under which the table keeps its columns, so that a saved fit finds them again."""
+    require_runs(runs)
     if pool is None or isinstance(pool, str):
         return pool and runs.resolve(pool)
     return {runs.resolve(column): how for column, how in pool.items()}

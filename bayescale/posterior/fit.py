@@ -293,6 +293,9 @@ def _linked(file: Path, name: Path) -> bool:
     return True
 
 
+_A_FIT = "Give the folder that `bayescale fit --out` made, or its posterior.nc."
+
+
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
     """Read a fit from its netCDF file or from the folder that holds `posterior.nc`; the file is closed again.
 
@@ -308,15 +311,15 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
             f"no fit at {path}",
             code="BS-F004",
             file=str(path),
-            remedy="Give the folder that `bayescale fit --out` made, or its posterior.nc.",
+            remedy=_A_FIT,
         )
     try:
         with xr.open_datatree(file, engine="h5netcdf") as opened:
             tree = opened.load()
     except (OSError, ValueError) as error:
-        raise FitError(f"cannot be read as netCDF: {error}", code="BS-F004", file=str(file)) from error
+        raise FitError(f"cannot be read as netCDF: {error}", code="BS-F004", file=str(file), remedy=_A_FIT) from error
     if ATTRIBUTE not in tree.attrs:
-        raise FitError("is not a fit of bayescale", code="BS-F004", file=str(file))
+        raise FitError("is not a fit of bayescale", code="BS-F004", file=str(file), remedy=_A_FIT)
     info = json.loads(tree.attrs[ATTRIBUTE])
     if law is None:
         if info["law"] not in LAWS:

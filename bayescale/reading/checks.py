@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 
 from bayescale.errors import RunsError, shorten_rows
 from bayescale.reading.draft import Draft
+from bayescale.reading.headers import normalise, recognise
 from bayescale.reading.magnitudes import QUANTITIES, SYMBOLS, question_magnitudes
 from bayescale.reading.register import check, plural
 from bayescale.reading.trends import rank_correlation, robust_scores
 from bayescale.runs import COLUMNS, MOST_OF
+
+#: Headers of what makes another run of the same setting.
+TELLS_RUNS_APART = re.compile(r"seed|repeat|replicate|trial|run")
 
 
 def _left_out(rows: list[int]) -> str:
@@ -40,19 +49,32 @@ def refuse_totals(draft: Draft) -> None:
 
 @check("BS-R014", "cells")
 def drop_duplicates(draft: Draft) -> None:
-    """Rows that repeat an earlier one in every column are the same run logged twice."""
+    """Rows that repeat an earlier one in every column, but for one that only counts rows, are one run logged twice."""
+    counting = [h for h in draft.cells.columns if _counts_rows(str(h), draft.cells[h].tolist())]
+    cells = draft.cells.drop(columns=counting)
     try:
-        if any(draft.cells[h].is_unique for h in draft.cells.columns):
+        if any(cells[h].is_unique for h in cells.columns):
             return
-        repeated = draft.cells.duplicated().to_numpy()
+        repeated = cells.duplicated().to_numpy()
     except TypeError:  # cells that cannot be hashed
-        repeated = draft.cells.map(repr).duplicated().to_numpy()
+        repeated = cells.map(repr).duplicated().to_numpy()
     if repeated.any():
         rows = [int(n) for n in draft.cells.index[repeated]]
         many = f"{len(rows)} rows are exact copies of earlier ones"
         copies = many if len(rows) > 1 else "1 row is an exact copy of an earlier one"
-        draft.note("BS-R014", f"{copies}, {_left_out(rows)}")
+        but = f" but for {counting[0]!r}, which only counts rows" if counting else ""
+        draft.note("BS-R014", f"{copies}{but}, {_left_out(rows)}")
         draft.cells = draft.cells.loc[~repeated]
+
+
+def _counts_rows(header: str, column: Sequence[Any]) -> bool:
+    """Whether a column of no other meaning numbers the rows one by one, as an index that was written out does."""
+    if len(column) < 2 or recognise(header) or TELLS_RUNS_APART.search(normalise(header)):
+        return False
+    try:
+        return all(after - before == 1 for before, after in pairwise(int(str(cell)) for cell in column))
+    except ValueError:
+        return False
 
 
 # Numbers in canonical columns.

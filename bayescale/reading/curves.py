@@ -31,6 +31,8 @@ _ELAPSED = 0.99
 _OVER = 1.05
 #: Without a name for its runs, a table is one of curves where a step rises this often before it falls back.
 _FEWEST_POINTS = 20
+#: Tokens of a run's rows that are this nearly evenly spaced, but for a few, are those of its checkpoints.
+_EVEN, _MOSTLY = 0.05, 0.9
 #: A learning rate that varies by more than this factor along a run follows a schedule.
 _VARIES = 1.05
 #: A schedule that ends above this share of its peak had not decayed, and a warm-up longer than this share is long.
@@ -168,7 +170,9 @@ def _find(draft: Draft) -> Curves | None:
                 return Curves(index, tuple(map(str, names)), header, position)
         return None
     for header in along:
-        if header != "tokens" and (index := _blocks(draft, frame[header].to_numpy(float))) is not None:
+        position = frame[header].to_numpy(float)
+        index = _blocks(draft, position)
+        if index is not None and (header != "tokens" or _evenly_spaced(index, position)):
             names = tuple(f"run {k + 1}" for k in range(int(index.max()) + 1))
             draft.frame["run"] = [names[k] for k in index]
             draft.note(
@@ -176,8 +180,16 @@ def _find(draft: Draft) -> Curves | None:
                 f"run is reconstructed, not recorded: {len(names)} runs, along each of which {header!r} rises; name "
                 "the run with --column run=HEADER where the table has it",
             )
-            return Curves(index, names, header, frame[header].to_numpy(float))
+            return Curves(index, names, header, position)
     return None
+
+
+def _evenly_spaced(index: np.ndarray, position: np.ndarray) -> bool:
+    """Whether rows of a run lie as far apart as checkpoints do: runs of their own double their tokens, or so."""
+    steps = np.diff(position)[np.diff(index) == 0]
+    run = index[1:][np.diff(index) == 0]
+    middle = np.array([np.median(steps[run == k]) for k in range(int(index.max()) + 1)])[run]
+    return bool((np.abs(steps / middle - 1) < _EVEN).mean() > _MOSTLY)
 
 
 def _distinct_within(index: np.ndarray, position: np.ndarray) -> bool:
