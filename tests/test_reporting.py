@@ -172,8 +172,10 @@ def test_a_changed_or_missing_file_is_named(kit, tmp_path, capsys):
     assert run(["verify", str(folder), "--json"]) == 3
     made = json.loads(capsys.readouterr().out)
     assert (made["changed"], made["missing"]) == (["tables/budgets.csv"], ["figures/isoflop_one.pdf"])
+    assert made["schema"] == "bayescale.error/1" and made["code"] == "BS-F005" and made["remedy"]
     assert run(["verify", str(folder)]) == 3
-    assert "tables/budgets.csv" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "tables/budgets.csv" in said and "isoflop_one.pdf" in said and "--force" in said
 
 
 def test_a_manifest_cannot_be_rewritten_or_point_outside(kit, tmp_path):

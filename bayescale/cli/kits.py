@@ -10,6 +10,7 @@ from bayescale.cli.options import FitPath, Json
 from bayescale.cli.places import require_folder
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import pairs
+from bayescale.errors import FitError
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -77,13 +78,27 @@ def verify(
     from bayescale.reporting.manifest import verify as verify_folder
 
     found = verify_folder(folder)
+    error = _not_as_written(found)
     if json:
-        print_document(found.to_json())
+        print_document({**found.to_json(), **(error.to_json() if error else {})})
     else:
         lines = [f"changed: {name}" for name in found.changed] + [f"missing: {name}" for name in found.missing]
         if found.whole:
             lines = [f"{found.folder}: {found.checked} files as they were written"]
         say([*lines, *(f"not in the manifest: {name}" for name in found.unknown)])
-    if not found.whole:
-        say([f"Error: {name} differs from its manifest" for name in (*found.changed, *found.missing)], err=True)
+    if error:
+        say([f"Error: {error}"], err=True)
         raise typer.Exit(INPUT)
+
+
+def _not_as_written(found) -> FitError | None:
+    """The error that names every file of a report that is not the one that was written; None where all are."""
+    wrong = (*found.changed, *found.missing)
+    if not wrong:
+        return None
+    return FitError(
+        f"{', '.join(wrong)} {'differs' if len(wrong) == 1 else 'differ'} from the manifest",
+        code="BS-F005",
+        file=found.folder,
+        remedy="Make the report again: bayescale report FIT --out DIR --force.",
+    )

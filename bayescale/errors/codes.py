@@ -188,6 +188,8 @@ _OTHERS = (
          "No finite starting point was found.", "Check the table with `bayescale doctor`."),
     Code("BS-F004", "E", "the file is not a fit, or of another law",
          "A fit is a folder that `fit --out` made.", "Give that folder, and the private law if it had one."),
+    Code("BS-F005", "E", "a report is not as it was written",
+         "A file differs from the manifest, or is missing.", "Make the report again."),
     Code("BS-L001", "E", "a law's declaration contradicts itself",
          "Names, units, priors and formula must agree.", "Correct the declaration."),
     Code("BS-L002", "E", "an unknown law, option, noise, sampler, cost or parameter",
