@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from worlds import TRUTH
+from worlds import TRUTH, chinchilla_world
 
 import bayescale as bs
 from bayescale.cli import run
@@ -64,6 +64,16 @@ def test_repeats_show_what_the_law_misses(bend, status):
     assert "32 runs repeat 8 designs" in found.message
     pure = float(found.message.split("differ by ")[1].split("%")[0])
     assert pure == pytest.approx(0.3, abs=3 * 0.3 / np.sqrt(2 * 24)), "the truth, within three errors of 24 degrees"
+
+
+def test_repeats_without_any_difference_are_told_to_be_copies():
+    """Numbered as seeds they are kept, but their agreement is no measure of noise."""
+    once = chinchilla_world(24, 2).frame[["params", "tokens", "loss"]]
+    again = pd.concat([once.assign(seed=k) for k in range(3)], ignore_index=True)
+    fit = bs.fit("chinchilla", bs.read_runs(again), group="none", draws=500)
+    found = next(f for f in fit.audit if f.code == "lack-of-fit")
+    assert found.status == "fail" and "agree in every digit, as copies do" in found.message
+    assert fit.verdict.status == "fail"
 
 
 def test_settings_and_checkpoints_are_no_repeats(ladder_fit):
