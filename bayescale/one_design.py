@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.errors import RunsError
-from bayescale.runs import Runs
+from bayescale.errors import RunsError, nearest
+from bayescale.runs import Runs, require_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,8 @@ class OneDesign(Mapping[str, Runs]):
     made when it is asked for; what is written into `runs` or the arrays later does not matter. Given to `fit_many`,
     what all tables share is looked at once: many times as fast as table by table, with the same results.
 
-    Raises `RunsError` when the shapes do not agree, or a name is given twice.
+    Raises `RunsError` when the runs have no such column, or numbers where text is given, when the shapes do not agree,
+    or a name is given twice.
 
     Example:
         >>> import bayescale as bs, numpy as np
@@ -37,7 +38,18 @@ class OneDesign(Mapping[str, Runs]):
     names: tuple[str, ...] = ()
 
     def __post_init__(self):
+        require_runs(self.runs)
         columns = {self.runs.resolve(c): np.array(v) for c, v in self.columns.items()}
+        for c, v in columns.items():
+            if c not in self.runs.columns:
+                raise RunsError(
+                    f"no column {c!r} to differ in",
+                    code="BS-R030",
+                    file=self.runs.source,
+                    remedy=nearest(c, self.runs.columns),
+                )
+            if self.runs.frame[c].dtype.kind in "fiu" and v.dtype.kind not in "fiub":
+                raise RunsError("must hold numbers", column=c, file=self.runs.source, remedy="Give an array of floats.")
         shapes = {v.shape for v in columns.values()}
         count = len(self.names) or (next(iter(shapes), (0,)) or (0,))[0]
         if shapes != {(count, len(self.runs))}:

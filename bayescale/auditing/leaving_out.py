@@ -22,7 +22,7 @@ from bayescale.narrowness import (
     windows_of,
 )
 from bayescale.narrowness.clusters import ROW
-from bayescale.posterior import Fit, Verdict, flat_draws, flattened, model_of, require_one_model
+from bayescale.posterior import Fit, Verdict, flat_draws, flattened, model_of, require_examined, require_one_model
 from bayescale.runs import compute_of
 from bayescale.verdicts import verdict_of
 
@@ -167,6 +167,7 @@ def linearised_fit(
     `LawError` (BS-L002) for an unknown quantity.
     """
     require_one_model(fit)
+    require_examined(fit)
     if not fit.audit or fit.info.get("sampler") == "least_squares":
         raise NotFittedFor("this fit was not examined: it did not converge", code="BS-F002", remedy="Refit it.")
     model = model_of(fit)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SCHEMA = "bayescale.batch/1"
 #: What a table is certified by, where that differs from a single fit.
 BARS = {"ess": ESS, "divergent": DIVERGENT}
+_UNEXAMINED = "The intervals were not examined: --examine, or bayescale.examined(fit), does."
 
 
 class OnDemand(Mapping[str, Any]):
@@ -263,7 +264,7 @@ def _own_info(task: Task, checks: Sequence[Any], certified: bool, budgets: Seque
         "runs": runs_info(task.model, task.sha256),
         "checks": [f.document() for f in checks],
         "headline_source": "posterior" if _answers(task) and certified else "none",
-        "verdict": {"status": worst(findings), "lines": finding_lines(findings)},
+        "verdict": {"status": worst(findings), "lines": [*finding_lines(findings), _UNEXAMINED]},
         "budgets": list(budgets) if splits_budgets(task.model.law) else [],
         "fingerprint": task.fingerprint,
     }

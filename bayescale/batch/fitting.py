@@ -12,10 +12,19 @@ import numpy as np
 
 from bayescale.allocation import require_budgets
 from bayescale.batch.assembling import assemble
+from bayescale.batch.interrupting import Interrupts
 from bayescale.batch.ladder import MANY, Failure, Outcome, climb
 from bayescale.batch.preparing import Task, names_of, prepare_all
 from bayescale.batch.storing import BLOCK, Store, joined, selected
-from bayescale.errors import LawError, NotConverged, nearest, require_prob, require_seed, require_workers
+from bayescale.errors import (
+    LawError,
+    NotConverged,
+    nearest,
+    require_positive,
+    require_prob,
+    require_seed,
+    require_workers,
+)
 from bayescale.inference import examined
 from bayescale.law import Law, PooledLaw, Prior, parse_prior, pooled_law
 from bayescale.laws import LAWS, find_law
@@ -41,7 +50,7 @@ def fit_many(
     fix: Mapping[str, float] | None = None,
     tie: Sequence[tuple[str, str]] = (),
     priors: Mapping[str, Prior | str] | None = None,
-    min_flops: str | None = None,
+    min_flops: str | float | None = None,
     pool: str | Mapping[str, Any] | None = None,
     references: Mapping[str, Any] | None = None,
     held_out: Mapping[str, np.ndarray] | None = None,
@@ -116,12 +125,14 @@ def fit_many(
     law = find_law(law)
     seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
     flops = require_budgets(flops).tolist() if np.size(flops) else []
+    named = names_of(tables)
     if pool:
-        first = next((t for t in (tables.values() if isinstance(tables, Mapping) else tables)), None)
+        first = next(iter(named.values()))
         law = pooled_law(law, resolved_pool(pool, first) if isinstance(first, Runs) else pool)
     if precision not in PRECISIONS:
         raise LawError(f"precision {precision!r} is neither float64 nor float32", code="BS-U001")
-    named = names_of(tables)
+    if min_flops is not None and min_flops != "auto":
+        min_flops = require_positive("min_flops", min_flops)
     held_out = {str(n): np.asarray(mask, bool) for n, mask in (held_out or {}).items()}
     if unknown := [n for n in held_out if n not in named]:
         raise LawError(
@@ -143,6 +154,7 @@ def fit_many(
     )
     kept = Store(store) if store is not None else None
     interrupted = False
+    ctrl_c = Interrupts()
     with progress_bar(progress, f"{law.spec} on {len(named)} tables", steady=len(named) >= MANY) as report:
         report(0.0, "reading")
         asked = (prob, tuple(flops), precision)
@@ -159,22 +171,25 @@ def fit_many(
         blocks = [pending[k : k + size] for k in range(0, len(pending) or not parts, size)]
         given = dict(seed=seed, prob=prob, flops=tuple(flops), precision=precision, workers=workers, examine=examine)
         if client is not None:
-            made = _elsewhere(client, blocks, law, options, {**given, "held_out": held_out})
+            made = _elsewhere(client, blocks, law, options, {**given, "held_out": held_out}, ctrl_c)
         else:
             count = max(1, len(tasks))
-            made = (
-                _here(block, law, given, noise, part_of(report, len(done) / count, (len(done) + len(block)) / count))
-                for block in blocks
-            )
-        for part in made:
-            parts.append(part)
-            done.update(part.names)
-            report(len(done) / max(1, len(tasks)), "sampling")
-            interrupted = part.info["interrupted"]
-            if kept:
-                kept.add(selected(part, part.certified) if interrupted else part)
-            if interrupted:
-                break
+
+            def share(block: Sequence[Task]) -> Progress:
+                return part_of(report, len(done) / count, (len(done) + len(block)) / count)
+
+            made = (_here(block, law, given, noise, share(block), ctrl_c) for block in blocks)
+        with ctrl_c:
+            for part in made:
+                parts.append(part)
+                done.update(part.names)
+                report(len(done) / max(1, len(tasks)), "sampling")
+                interrupted = part.info["interrupted"]
+                if kept:
+                    kept.add(selected(part, part.certified) if interrupted else part)
+                if interrupted or ctrl_c.pressed:
+                    break
+        interrupted = interrupted or (ctrl_c.pressed and len(done) < len(tasks))
     if not parts:
         parts = [assemble(law, [], {}, {}, {}, seed=seed, prob=prob, noise=noise, budgets={})]
     batch = joined(parts, law, [*named], {n: str(e) for n, e in faults.items()})
@@ -192,34 +207,51 @@ def fit_many(
     return batch
 
 
-def _here(block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str, report: Progress) -> Batch:
+def _here(
+    block: Sequence[Task], law: Law, given: Mapping[str, Any], noise: str, report: Progress, ctrl_c: Interrupts
+) -> Batch:
     """A part of the batch, sampled in this process."""
     budgets = {t.name: given["flops"] or t.design.budgets for t in block}
     sampling = _SAMPLING if given["examine"] else 1.0
     heard = part_of(report, 0, sampling)
-    outcomes, spent, failures, interrupted = _sampled(block, budgets, given["precision"], given["workers"], heard)
+    outcomes, spent, failures, interrupted = _sampled(
+        block, budgets, given["precision"], given["workers"], heard, ctrl_c
+    )
     made = dict(seed=given["seed"], prob=given["prob"], noise=noise, budgets=budgets)
     part = assemble(law, block, outcomes, spent, failures, **made)
     if given["examine"] and not interrupted:
         try:
-            part = examined(part, workers=given["workers"], progress=part_of(report, sampling, 1))
+            with ctrl_c.may_stop():
+                part = examined(part, workers=given["workers"], progress=part_of(report, sampling, 1))
         except KeyboardInterrupt:  # what was sampled is kept
             interrupted = True
     return replace(part, info={**part.info, "interrupted": interrupted})
 
 
 def _elsewhere(
-    client: Any, blocks: Sequence[Sequence[Task]], law: Law, options: Mapping[str, Any], given: Mapping[str, Any]
+    client: Any,
+    blocks: Sequence[Sequence[Task]],
+    law: Law,
+    options: Mapping[str, Any],
+    given: Mapping[str, Any],
+    ctrl_c: Interrupts,
 ) -> Iterator[Batch]:
-    """The parts of the batch, sampled wherever a client runs them."""
+    """The parts of the batch, sampled wherever a client runs them; at Ctrl-C those that are there."""
     base, pool = (law.one, law.pool) if isinstance(law, PooledLaw) else (law, None)
     known = base.name in LAWS and find_law(base.spec) is base
     shared, options = (base.spec, {**options, "pool": pool}) if known else (law, options)
     tables = [{t.name: t.model.runs for t in block} for block in blocks]
     held = [{n: given["held_out"][n] for n in part if n in given["held_out"]} for part in tables]
     sent = [{**options, **given, "held_out": own} for own in held]
-    for future in [client.submit(_fitted, shared, *s) for s in zip(tables, sent, strict=True) if s[0]]:
-        tree, info, status, runs = future.result()
+    waited_for = [client.submit(_fitted, shared, *s) for s in zip(tables, sent, strict=True) if s[0]]
+    for k, future in enumerate(waited_for):
+        try:
+            with ctrl_c.may_stop():
+                tree, info, status, runs = future.result()
+        except KeyboardInterrupt:
+            for left in waited_for[k:]:
+                left.cancel()
+            return
         yield Batch(tree, law, info, status, runs)
 
 
@@ -242,6 +274,7 @@ def _sampled(
     precision: str,
     workers: int | None,
     report: Progress,
+    ctrl_c: Interrupts,
 ) -> tuple[dict[str, Outcome], dict[str, tuple[float, int]], dict[str, str], bool]:
     """By name: the last outcome of every table, the seconds and gradients it took in all, why others have none.
 
@@ -263,7 +296,14 @@ def _sampled(
 
     interrupted = False
     try:
-        for _ in climb(tasks, budgets=budgets, precision=precision, workers=workers, report=hear):
+        for _ in climb(
+            tasks,
+            budgets=budgets,
+            precision=precision,
+            workers=workers,
+            report=hear,
+            stop=lambda: ctrl_c.pressed,
+        ):
             pass
     except KeyboardInterrupt:
         interrupted = True

@@ -64,6 +64,10 @@ RUNGS = (
 )
 
 
+#: Seconds after which Ctrl-C is noticed at the latest.
+_PATIENCE = 0.2
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What came of one table at one rung: its place among what was drawn at once, its checks, and what it cost."""
@@ -117,12 +121,14 @@ def climb(
     precision: str,
     workers: int | None,
     report: Callable[[Outcome | Failure, float], None],
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
     """The outcome of every table, as it is reached; those not certified go up, the last rung's are final.
 
     A table that could not be sampled at any rung has none.
 
-    `report` hears of each attempt, and what share of the work is done by then.
+    `report` hears of each attempt, and what share of the work is done by then. Once `stop` says so what is in hand is
+    finished and no more begun; then `KeyboardInterrupt` is raised.
     """
     pending = list(tasks)
     steps = [(rung, "float64") for rung in RUNGS]
@@ -132,7 +138,7 @@ def climb(
     for k, (rung, kind) in enumerate(steps):
         failed: list[Task] = []
         tried = 0
-        for outcomes in _run(pending, rung, kind, budgets, workers, SALT * k):
+        for outcomes in _run(pending, rung, kind, budgets, workers, SALT * k, stop):
             for outcome in outcomes:
                 final = outcome.certified or k == len(steps) - 1
                 if not final:
@@ -156,6 +162,7 @@ def _run(
     budgets: Mapping[str, Sequence[float]],
     workers: int | None,
     salt: int,
+    stop: Callable[[], bool],
 ) -> Iterator[list[Outcome | Failure]]:
     """The tables of one rung, in whatever order they are done; chunks of one shape share a compilation.
 
@@ -225,10 +232,15 @@ def _run(
         for _ in range(2 * threads):
             waiting.update(pool.submit(work, *c) for c in _next(queue))
         while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            done, waiting = wait(waiting, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
             for future in done:
-                waiting.update(pool.submit(work, *c) for c in _next(queue))
+                if not stop():
+                    waiting.update(pool.submit(work, *c) for c in _next(queue))
                 yield future.result()
+            if stop():
+                waiting = {future for future in waiting if not future.cancel()}
+        if stop():
+            raise KeyboardInterrupt
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

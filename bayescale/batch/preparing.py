@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from importlib import metadata
@@ -20,6 +22,8 @@ from bayescale.noise import LINKS
 from bayescale.one_design import OneDesign
 from bayescale.reading import read_runs
 from bayescale.runs import Runs
+
+logger = logging.getLogger("bayescale")
 
 #: Levels of a grouping are padded to these counts, so that tables with about as many share one compilation.
 LEVELS = tuple(int(b) for k in range(3, 20) for b in (2**k, 1.5 * 2**k))
@@ -112,6 +116,11 @@ def prepare(
             file=runs.source,
             remedy="Give one true or false a row, of the rows as they were read.",
         )
+    if held is not None and held.all():
+        raise RunsError("every row is held out", file=runs.source, remedy="Leave some to be looked at.")
+    if (least := options.get("min_flops")) not in (None, "auto"):
+        told, runs = runs, runs.above(least)
+        held = None if held is None else held[np.isin(told.rows, runs.rows)]
     known = None if designs is None else _design_key(runs, law, held)
     design = None if designs is None or known is None else designs.get(known)
     if design is None:
@@ -155,6 +164,10 @@ def prepare_all(
         except BayescaleError as error:
             refused[name] = error
             continue
+        except Exception as error:  # whatever is wrong with one table must not cost the others
+            logger.exception("%s", name)
+            refused[name] = BayescaleError(f"could not be prepared: {type(error).__name__}: {error}", file=name)
+            continue
         if isinstance(tables, OneDesign) and designs and len(tasks) == 1 and not held_out:
             tasks |= _prepared_together(tables, tasks[name])
     return [tasks[n] for n in tables if n in tasks], refused
@@ -168,6 +181,8 @@ def _prepared_together(tables: OneDesign, first: Task) -> dict[str, Task]:
     design, law = first.design, first.design.model.law
     (response, *more), data = law.responses, first.responses[law.responses[0].name]
     rows = len(tables.runs)
+    if len(design.model.runs) < rows:  # some are left out
+        return {}
     plain = not more and law.likelihood is None and {*data} == {"used", "y"} and data["used"][:rows].all()
     if not plain or {*tables.columns} != {response.source} or design.model.options["fix"].get(law.floor) is not None:
         return {}
@@ -276,16 +291,50 @@ def unpadded(task: Task, flat: np.ndarray) -> np.ndarray:
     return np.concatenate([flat[..., c] for c in (slice(0, own), *effect_columns(task.design).values())], axis=-1)
 
 
-def names_of(tables: Mapping[str, Any] | Sequence[Any]) -> Mapping[str, Any]:
-    """Tables by name; a sequence is named by its sources, or by its positions.
+def names_of(tables: Any) -> Mapping[str, Any]:
+    """Tables by name; a sequence is named by its sources, or by its positions, pairs by their first.
 
-    Raises `BayescaleError` (BS-U001) when there is none.
+    Raises `BayescaleError` (BS-U001) when there is none, for a single table, and where two have one name.
     """
-    if not isinstance(tables, Mapping):
-        named = [getattr(t, "source", None) or f"table-{k}" for k, t in enumerate(tables)]
-        if len({*named}) < len(named):
-            named = [f"table-{k}" for k in range(len(named))]
-        tables = dict(zip(named, tables, strict=True))
-    if not tables:
-        raise BayescaleError("no tables to fit", code="BS-U001", remedy="Give them by name: {'run-a': runs, …}.")
-    return tables if isinstance(tables, OneDesign) else {str(k): v for k, v in tables.items()}
+    if isinstance(tables, OneDesign):
+        if not tables:
+            raise _no_tables("no tables to fit")
+        return tables
+    if isinstance(tables, Runs | str | os.PathLike) or hasattr(tables, "columns"):
+        raise _no_tables(f"one table was given ({type(tables).__name__}), where several are wanted")
+    if isinstance(tables, Mapping):
+        pairs = [*tables.items()]
+        if pairs and all(_is_column(values) for _, values in pairs):
+            raise _no_tables("the columns of one table were given, where several tables are wanted")
+    else:
+        if not isinstance(tables, Iterable):
+            raise _no_tables(f"{type(tables).__name__} is no collection of tables")
+        listed = [*tables]
+        if listed and all(isinstance(t, tuple) and len(t) == 2 for t in listed):  # as `items` and `groupby` give them
+            pairs = listed
+        else:
+            sources = [getattr(t, "source", None) or f"table-{k}" for k, t in enumerate(listed)]
+            if len({*sources}) < len(sources):
+                sources = [f"table-{k}" for k in range(len(sources))]
+            pairs = list(zip(sources, listed, strict=True))
+    if not pairs:
+        raise _no_tables("no tables to fit")
+    named = {str(name): table for name, table in pairs}
+    if len(named) < len(pairs):
+        names = [str(name) for name, _ in pairs]
+        twice = next(n for n in names if names.count(n) > 1)
+        raise BayescaleError(f"two tables are named {twice!r}", code="BS-U001", remedy="Give every table its own name.")
+    if odd := [name for name in named if "\0" in name]:
+        raise BayescaleError(f"the name {odd[0]!r} holds a null character", code="BS-U001", remedy="Leave it out.")
+    return named
+
+
+def _no_tables(message: str) -> BayescaleError:
+    return BayescaleError(message, code="BS-U001", remedy="Give them by name: {'run-a': runs, …}.")
+
+
+def _is_column(values: Any) -> bool:
+    """Whether this is a column of numbers or text, and no table."""
+    if isinstance(values, Runs | str | os.PathLike | Mapping) or hasattr(values, "columns"):
+        return False
+    return hasattr(values, "__len__") and not any(isinstance(v, Mapping) for v in [*values][:1])

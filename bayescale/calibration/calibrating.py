@@ -14,7 +14,7 @@ from bayescale.batch.ladder import MANY, climb
 from bayescale.batch.preparing import prepare_all
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
-from bayescale.errors import Finding, LawError, require_prob, require_seed, require_workers, worst
+from bayescale.errors import Finding, LawError, require_positive, require_prob, require_seed, require_workers, worst
 from bayescale.law import Law, PooledLaw, argument_names, call, parse_prior, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import Model, compiled, double_precision, resolved_pool
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Draws of a table that its truth is ranked among: few enough of the kept ones to be nearly independent.
 RANKED = 100
+#: A band wider than this to either side, of fewer than some fifty simulations, lets all but gross faults pass.
+BLIND = 0.3
 #: Intervals whose coverage is told.
 COVERED = (0.5, 0.8, 0.9, 0.95)
 #: A truth so many times the largest run's compute away is asked about.
@@ -53,7 +55,7 @@ class Calibration:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """One finding a quantity, then whether the tables were certified."""
+        """One finding a quantity, then what so many simulations can see, and whether the tables were certified."""
         lower, upper = self.band
         found = []
         for name in self.ranks:
@@ -62,6 +64,10 @@ class Calibration:
             inside = excess <= 0
             message = f"ranks of {name} " + ("are uniform" if inside else _shape(self.ranks[name].to_numpy()))
             found.append(Finding("ranks-uniform", str(name), "pass" if inside else "fail", excess, 0.0, message))
+        wide = float(np.max(upper - lower)) / 2
+        message = f"of {len(self.ranks)} simulations shares of ranks may be off by {wide:.0%} and lie within the bands"
+        message += ": only gross faults show; simulate more tables" if wide > BLIND else ""
+        found.append(Finding("simulations", "simulations", "warn" if wide > BLIND else "pass", wide, BLIND, message))
         share = float(self.certified.mean())
         message = f"{self.certified.sum()} of {len(self.certified)} tables were certified; at least 98 % should be"
         found.append(Finding("certified", "certified", "pass" if share >= 0.98 else "warn", share, 0.98, message))
@@ -157,6 +163,7 @@ def calibrate(
     import pandas as pd
 
     seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
+    simulations = int(require_positive("simulations", simulations))
     if given is not None and simulate_noise is not None:
         raise LawError("a fit is simulated with its own noise", code="BS-U001", remedy="Leave out simulate_noise.")
     if given is not None and pool:

@@ -43,6 +43,7 @@ from bayescale.cli.values import (
     least_flops,
     number,
     numbers,
+    one_fit,
     pairs,
     pool_of,
     read_for,
@@ -317,10 +318,9 @@ def allocate(
 ) -> None:
     """The compute-optimal model size and data at each budget, and what else a law's users decide, with intervals."""
     from bayescale.allocation import allocate as allocate_budgets
-    from bayescale.posterior import load_fit
     from bayescale.tables import allocation_lines
 
-    result = load_fit(fit)
+    result = one_fit(fit)
     if not flops and not (result.law.decides and result.law.decides.answers):
         raise typer.BadParameter("Say how much may be spent, for example 1e21.", param_hint="--flops")
     made = allocate_budgets(
@@ -370,10 +370,9 @@ def forecast(
 ) -> None:
     """The loss that a run would reach: the law's curve, and a new run with its groups and noise."""
     from bayescale.forecasting import forecast as forecast_runs
-    from bayescale.posterior import load_fit
     from bayescale.tables.text import forecast_lines
 
-    result = load_fit(fit)
+    result = one_fit(fit)
     if params is None and tokens is None and flops is None and not given:
         from bayescale.errors import BayescaleError
 

@@ -8,7 +8,7 @@ import typer
 
 from bayescale.cli.options import Draws, FarOk, FitPath, Json
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budget, budgets_of, number, numbers, pairs
+from bayescale.cli.values import budget, budgets_of, number, numbers, one_fit, pairs
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -62,10 +62,9 @@ def reached(
 ) -> None:
     """The scale at which the law's curve meets a target: compute, data, size, or samples a problem."""
     from bayescale.design import reach
-    from bayescale.posterior import load_fit
 
     asked = dict(over=over, given=numbers("--given", given), levels=pairs("--level", level), prob=prob, draws=draws)
-    _told(reach(load_fit(fit), number("--target", target), **asked), json)
+    _told(reach(one_fit(fit), number("--target", target), **asked), json)
 
 
 def served(
@@ -80,10 +79,9 @@ def served(
 ) -> None:
     """The size and training data of a loss that cost least, training and serving together."""
     from bayescale.design import serve
-    from bayescale.posterior import load_fit
 
     asked = dict(given=numbers("--given", given), levels=pairs("--level", level), prob=prob, draws=draws)
-    _told(serve(load_fit(fit), number("--loss", loss), number("--tokens", tokens), **asked), json)
+    _told(serve(one_fit(fit), number("--loss", loss), number("--tokens", tokens), **asked), json)
 
 
 def _told(made, json: bool) -> None:
@@ -109,9 +107,8 @@ def judge(
 ) -> None:
     """How many runs would a published interval have needed?"""
     from bayescale.design import judge as judge_interval
-    from bayescale.posterior import load_fit
 
-    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=load_fit(fit) if fit else None)
+    made = judge_interval(interval, rows, prob=prob, quantity=quantity, width=width, fit=one_fit(fit) if fit else None)
     if json:
         print_document(made.to_json())
     else:
@@ -155,10 +152,9 @@ def propose(
 ) -> None:
     """The runs that a budget is best spent on next, for the best model size at a larger one."""
     from bayescale.design import next_runs
-    from bayescale.posterior import load_fit
 
     goal = budget("--target", target) if target is not None else None
-    made = next_runs(load_fit(fit), budget=budget("--budget", spend), target=goal, far_ok=far_ok)
+    made = next_runs(one_fit(fit), budget=budget("--budget", spend), target=goal, far_ok=far_ok)
     if json:
         print_document(made.to_json())
     else:

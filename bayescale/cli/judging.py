@@ -22,7 +22,7 @@ from bayescale.cli.options import (
     Where,
 )
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import budgets_of, read_for, reading
+from bayescale.cli.values import budgets_of, one_fit, read_for, reading
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -108,10 +108,9 @@ def check(fit: FitPath, json: Json = False) -> None:
     from bayescale.allocation import allocate
     from bayescale.cli import NOT_CONVERGED
     from bayescale.diagnostics import check as check_fit
-    from bayescale.posterior import load_fit
     from bayescale.tables import findings_lines
 
-    result = load_fit(fit)
+    result = one_fit(fit)
     budgets = result.info.get("budgets") or []
     found = check_fit(result, allocate(result, budgets, draws="posterior", far_ok=True) if budgets else None)
     own = {f.code for f in found}
@@ -154,10 +153,9 @@ def audit(
     """Are the intervals honest? Findings, answers by window of compute, and without groups of runs."""
     from bayescale.auditing import audit as audit_fit, bayesbag, stability
     from bayescale.errors import NotFittedFor
-    from bayescale.posterior import load_fit
     from bayescale.tables import adjusted_lines, audit_lines
 
-    result = load_fit(fit)
+    result = one_fit(fit)
     if bags:
         result = bayesbag(result, by, bags=bags, progress=False if json else None)
     found = audit_fit(result, quantity or (), refit=refit, progress=False if json else None)

@@ -9,7 +9,7 @@ import typer
 from bayescale.cli.options import FitPath, Json
 from bayescale.cli.places import require_folder
 from bayescale.cli.printing import print_document, say
-from bayescale.cli.values import pairs
+from bayescale.cli.values import one_fit, pairs
 from bayescale.errors import FitError
 
 
@@ -34,11 +34,10 @@ def report(
 ) -> None:
     """From a fit to a paper: tables, figures, methods, checklist and manifest in one folder."""
     from bayescale.cli import NOT_CONVERGED
-    from bayescale.posterior import load_fit
     from bayescale.reporting.kit import report as write_report
 
+    result = one_fit(fit)
     require_folder(out, force)
-    result = load_fit(fit)
     made = write_report(
         result,
         out,

@@ -33,7 +33,7 @@ from bayescale.cli.options import (
 from bayescale.cli.places import require_folder
 from bayescale.cli.printing import print_document, say
 from bayescale.cli.values import budgets_of, numbers, pairs, pool_of, read_for, reading
-from bayescale.errors import BayescaleError, NotConverged
+from bayescale.errors import BayescaleError, NotConverged, RunsError
 
 #: Rows of the table of results that a person is shown; the rest is in the store and in `--json`.
 SHOWN = 40
@@ -92,6 +92,8 @@ def batch(
     require_folder(store, resume or empty, "--resume", "go on with it")
     asked = reading(where, drop_missing, loss_unit, column, unit, rows_per_run, learning_rates)
     tables, unread = _tables(sources, by, law, asked)
+    if not (quiet or json):
+        say(_understood(tables), style="dim", err=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConverged)
         made = fit_many(
@@ -126,6 +128,20 @@ def batch(
         raise typer.Exit(PARTLY)
 
 
+def _understood(tables: dict) -> list[str]:
+    """What was assumed of the tables: of all in one line, else of which."""
+    said: dict[str, list[str]] = {}
+    for name, runs in tables.items():
+        for note in runs.assumptions:
+            said.setdefault(note, []).append(name)
+    return [
+        f"note: {note}"
+        if len(names) == len(tables)
+        else f"note: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {note}"
+        for note, names in said.items()
+    ]
+
+
 def _client(address: str):
     """A client of a dask scheduler; raises `BayescaleError` (BS-U001) where dask is not installed."""
     from importlib import import_module
@@ -148,10 +164,18 @@ def _tables(sources: list[str], by: str | None, law: str, asked: dict) -> tuple[
     if by is not None:
         if len(sources) != 1:
             raise BayescaleError("--by takes one source", code="BS-U001", remedy="Give one file, or leave --by out.")
-        return _split(read_for(sources[0], law, **asked), by), {}
+        try:
+            return _split(read_for(sources[0], law, **asked), by), {}
+        except RunsError as error:
+            if not error.rows:
+                raise
+            return _part_by_part(sources[0], by, law, asked, error)
     tables, unread = {}, {}
     for source in sources:
-        name = source if source not in tables else f"{source} (again)"
+        name, k = source, 1
+        while name in tables or name in unread:
+            k += 1
+            name = f"{source} ({k})"
         try:
             tables[name] = read_for(source, law, **asked)
         except BayescaleError as error:
@@ -172,6 +196,32 @@ def _split(runs, column: str) -> dict:
         level: replace(runs, frame=runs.frame[index == k], source=f"{runs.source}[{column}={level}]")
         for k, level in enumerate(levels)
     }
+
+
+def _part_by_part(source: str, column: str, law: str, asked: dict, error: RunsError) -> tuple[dict, dict[str, str]]:
+    """The rows of every value of a column, each read by itself: rows that cannot be read cost only their own table."""
+    from dataclasses import replace
+
+    from bayescale.reading.cells import is_missing, parse_number
+    from bayescale.reading.sources import open_table
+
+    cells = open_table(source).cells
+    if column not in cells.columns:
+        raise error
+    tables, unread = {}, {}
+    for value in dict.fromkeys(v.strip() if isinstance(v, str) else v for v in cells[column] if not is_missing(v)):
+        number = parse_number(value) if isinstance(value, str) else (value, True)
+        own = f"`{column}` == {repr(value) if number is None else number[0]}"
+        where = f"({asked['where']}) and {own}" if asked.get("where") else own
+        try:
+            runs = read_for(source, law, **{**asked, "where": where})
+        except RunsError as its:
+            unread[str(value)] = str(its)
+        else:
+            tables[str(value)] = replace(runs, source=f"{runs.source}[{column}={value}]")
+    if not tables:
+        raise error
+    return tables, unread
 
 
 def calibrate(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayescale.errors import BayescaleError, RunsError, nearest
+from bayescale.errors import BayescaleError, FitError, RunsError, nearest
 
 if TYPE_CHECKING:
+    from bayescale.posterior import Fit
     from bayescale.runs import Runs
 
 
@@ -46,6 +47,21 @@ def budget(option: str, text: str) -> float:
         return float(clean[:-1] if factor != 1.0 else clean) * factor
     except ValueError:
         raise BayescaleError(f"{option} takes a number such as 1e21 or 70B, got {text!r}", code="BS-U001") from None
+
+
+def one_fit(path: str) -> Fit:
+    """The fit that a path names; raises `FitError` (BS-F004) for a batch, whose tables are asked one by one."""
+    from bayescale.posterior import Batch, load_fit
+
+    found = load_fit(path)
+    if isinstance(found, Batch):
+        raise FitError(
+            f"holds {len(found)} tables of a batch, and this command asks one fit",
+            code="BS-F004",
+            file=path,
+            remedy=f"In Python: bayescale.load_fit({path!r})[{found.names[0]!r}].",
+        )
+    return found
 
 
 #: Options of reading that are not called as the flag that sets them.

@@ -15,7 +15,7 @@ from bayescale.diagnostics.sweeps import sweep_finding
 from bayescale.errors import BayescaleError, Finding, RunsError, worst
 from bayescale.law import Law, PooledLaw, Spread
 from bayescale.laws import LAWS, find_law
-from bayescale.model import Model, build_model
+from bayescale.model import Model, bounded_rows, build_model
 from bayescale.model.observing import CUT, EXCESS, RANGE
 from bayescale.noise import LINKS
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN, Runs, distinct, short
@@ -172,7 +172,12 @@ def response_findings(model: Model) -> list[Finding]:
         y = LINKS[r.support].inverse(data["y"][data["used"]])
         floor, sign = (law.floor or "").removeprefix("-"), -1 if (law.floor or "").startswith("-") else 1
         value = model.options["fix"].get(floor) if r is law.responses[0] else None
-        if len(y) > 2 and np.ptp(y) == 0:
+        if bounded_rows(r.source, model.runs).all():
+            message = (
+                f"every row tells only a bound of {r.name}, so nothing says what a tuned run reaches → Mark the runs "
+                "that were tuned, or leave the column undertuned out."
+            )
+        elif len(y) > 2 and np.ptp(y) == 0:
             message = (
                 f"every run has {r.name} = {y[0]:.4g}: nothing varies that a law could explain → Check the column."
             )

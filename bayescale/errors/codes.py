@@ -246,6 +246,7 @@ CODES: dict[str, str] = {
     "baseline-agreement": "posterior against the least-squares cross-check",
     "converged": "every check of the sampler",
     # Findings of a calibration.
+    "simulations": "whether enough tables were simulated to see a fault",
     "ranks-uniform": "whether truths are as likely at any rank among the draws",
     "certified": "how many simulated tables were sampled to be trusted",
 }

@@ -12,7 +12,7 @@ from bayescale.errors import NotFittedFor, nearest
 from bayescale.forecasting import forecast
 from bayescale.noise import LINKS, NOISES
 from bayescale.plots.draws import DRAWS, ends, thinned
-from bayescale.posterior import Fit, flattened, noise_scales, require_one_model
+from bayescale.posterior import Fit, flattened, noise_scales, require_examined, require_one_model
 from bayescale.runs import Runs
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def scalars(fit: Fit, names: Sequence[str] | None = None) -> dict[str, tuple[Any
     Without names: the law's parameters, its noise, the spreads of groups, and the first derived quantity, without what
     was fixed. Raises `NotFittedFor` for a name that is not there or has no spread.
     """
+    require_examined(fit)
     prior = {k: v.ravel() for k, v in flattened(fit.tree["prior"].to_dataset())}
     after = {k: v.ravel() for k, v in flattened(fit.tree["headline"].to_dataset())}
     free = [n for n in after if n in prior and np.ptp(prior[n]) > 0 and np.ptp(after[n]) > 0]

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from bayescale.calibration import Calibration
 from bayescale.calibration.bands import curve
+from bayescale.errors import LawError, nearest
 from bayescale.plots.style import (
     BLUE,
     DARK,
@@ -29,29 +30,37 @@ from bayescale.posterior import Batch
 _LINE, _LEAST = 0.17, 1.2
 
 
-def plot_tables(batch: Batch, quantity: str = "a", ax: Axes | None = None, *, prob: float | None = None) -> Axes:
+def plot_tables(
+    batch: Batch, quantity: str | None = None, ax: Axes | None = None, *, prob: float | None = None
+) -> Axes:
     """Draw a quantity's median and interval for every sampled table, in the order of the tables.
 
-    Thick bars hold half of the posterior, thin ones the probability `prob`. Tables that are not certified, or whose
-    design does not back a headline, are pale.
+    The quantity is by default `a`, or the first parameter of a law without it. Thick bars hold half of the
+    posterior, thin ones the probability `prob`. Tables that are not certified, or whose design does not back a
+    headline, are pale. Raises `LawError` (BS-L002) for a quantity that no table has.
 
     Example:
         >>> ax = bs.plot_tables(batch, "a")  # doctest: +SKIP
     """
     prob = batch.probability(prob)
     summary, half = batch.summary(prob), batch.summary(0.5)
-    names = [n for n in batch.names if (n, quantity) in summary.index]
+    known = list(summary.index.unique("quantity"))
+    own = [p.name for p in batch.law.parameters]
+    shown = quantity or next(q for q in ("a", *own, *known) if q in known)
+    if shown not in known:
+        raise LawError(f"no table has a quantity {shown!r}", code="BS-L002", remedy=nearest(shown, known))
+    names = [n for n in batch.names if (n, shown) in summary.index]
     ax = new_axes(ax, (3.4, max(_LEAST, 0.6 + _LINE * len(names))))
     certified, doubtful = {*batch.certified}, False
     for k, name in enumerate(names):
         trusted = name in certified and batch.info["datasets"][name]["headline_source"] != "none"
         doubtful |= not trusted
         colour = BLUE if trusted else GREY
-        wide, narrow = summary.loc[(name, quantity)], half.loc[(name, quantity)]
+        wide, narrow = summary.loc[(name, shown)], half.loc[(name, shown)]
         ax.plot([wide["lower"], wide["upper"]], [k, k], color=colour, linewidth=0.9, solid_capstyle="butt")
         ax.plot([narrow["lower"], narrow["upper"]], [k, k], color=colour, linewidth=2.6, solid_capstyle="butt")
         ax.plot(wide["median"], k, marker="o", markersize=3.2, color="white", markeredgecolor=colour)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [n.replace("$", r"\$") for n in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     handles: list[Any] = [
         Line2D([], [], color=BLUE, linewidth=2.6, label="50%"),
@@ -60,7 +69,7 @@ def plot_tables(batch: Batch, quantity: str = "a", ax: Axes | None = None, *, pr
     if doubtful:
         handles.append(Line2D([], [], color=GREY, linewidth=2.6, label="not certified, or no headline"))
     legend_above(ax, handles, 3)
-    finish(ax, quantity, None)
+    finish(ax, shown, None)
     ax.tick_params(axis="y", length=0)
     return ax
 

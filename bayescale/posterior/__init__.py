@@ -23,7 +23,7 @@ from bayescale.posterior.many import (
     for_each_table,
     with_verdicts,
 )
-from bayescale.posterior.members import MEMBER, is_stack, members_of, require_one_model
+from bayescale.posterior.members import MEMBER, is_stack, members_of, require_examined, require_one_model
 from bayescale.posterior.rebuilding import flat_draws, model_of, noise_scales
 from bayescale.posterior.replicating import replicate
 from bayescale.posterior.tree import (
@@ -74,6 +74,7 @@ __all__ = [
     "prior_draws",
     "replicate",
     "reported_names",
+    "require_examined",
     "require_one_model",
     "summarise",
     "variable_dims",

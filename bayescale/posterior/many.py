@@ -27,13 +27,27 @@ _TOGETHER = 64
 CERTIFIED, UNCERTIFIED, FAILED = "certified", "uncertified", "failed"
 
 
+def _of_one_table() -> NotFittedFor:
+    return NotFittedFor(
+        "this is a batch of tables, and the question is about one", code="BS-F002", remedy="Ask batch[name]."
+    )
+
+
+class _Shared(dict[str, Any]):
+    """What all tables of a batch say of themselves; what each says for itself is refused, not missed."""
+
+    def __missing__(self, key: str) -> Any:
+        raise _of_one_table()
+
+
 @dataclass(frozen=True, eq=False)
 class Batch(Fit):
     """The fits of many tables: a `Fit` whose arrays have a leading dimension `dataset`.
 
     `status` has one row a table: whether it is certified, at which rung of the ladder, what it cost, and a sentence;
     then its verdict, which alarms went off if it was examined, and where its headline comes from.
-    `batch[name]` is the fit of one table. Verbs that take a fit take a batch, and answer for its certified tables.
+    `batch[name]` is the fit of one table. `allocate`, `forecast`, `check`, `regret`, `reach`, `serve`, `multiplier` and
+    `examined` take a batch and answer for its certified tables; what is of one table alone says so.
     `tree` holds those that were sampled; numbers that a table does not have (as the spread of a grouping that only
     others have) are not-a-number there. `tables` holds the runs by name.
 
@@ -45,6 +59,15 @@ class Batch(Fit):
 
     status: pd.DataFrame
     tables: Mapping[str, Runs]
+
+    def __post_init__(self):
+        options = _Shared(self.info.get("options", {}))
+        object.__setattr__(self, "info", _Shared({**self.info, "options": options}))
+
+    @property
+    def runs(self) -> Runs:
+        """None of its own: raises `NotFittedFor`; `tables` holds the runs by name."""
+        raise _of_one_table()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,7 +95,7 @@ class Batch(Fit):
 
         if name not in self.tables or name not in self.names:
             why = f": {self.status.loc[name, 'sentence']}" if name in self.status.index else ""
-            remedy = None if why else nearest(name, list(self.names))
+            remedy = None if why else nearest(str(name), list(self.names))
             raise FitError(f"no fit of {name!r} in this batch{why}", code="BS-F004", remedy=remedy)
         info, position = self.info["datasets"][name], self.names.index(name)
         groups = {g: _one(node.to_dataset(), position, info) for g, node in self.tree.children.items()}
@@ -137,6 +160,8 @@ class Batch(Fit):
         """Write the batch to one netCDF file; raises `FitError` when it exists and `force` is not given."""
         import xarray as xr
 
+        if not self.names:
+            raise FitError("no table of this batch was sampled: there is nothing to save", code="BS-F004")
         tree = self.tree.copy()
         frames = [self.tables[n].frame.assign(**{_ROW: self.tables[n].frame.index, _NAME: n}) for n in self.names]
         tree["tables"] = xr.DataTree(_columns_of(frames))
@@ -212,7 +237,7 @@ def _one(dataset: xr.Dataset, position: int, info: Mapping[str, Any]) -> xr.Data
 
 def _numbers(runs: Runs) -> dict[str, str]:
     """The types of columns of numbers: beside another table's text they are kept as text."""
-    return {str(c): str(kind) for c, kind in runs.frame.dtypes.items() if kind.kind in "fiu"}
+    return {str(c): str(kind) for c, kind in runs.frame.dtypes.items() if kind.kind in "fiub"}
 
 
 def _columns_of(frames: list[pd.DataFrame]) -> xr.Dataset:
@@ -239,7 +264,9 @@ def loaded(fit: Fit) -> Batch:
         frame = pd.DataFrame(part.set_index(_ROW)[info["columns"]])
         frame.index.name = "row"
         numbers = {c: kind for c, kind in info.get("numbers", {}).items() if frame[c].dtype.kind not in "fiub"}
-        frame = frame.replace({c: {"": "nan"} for c in numbers}).astype({c: float for c in numbers}).astype(numbers)
+        # A flag beside another table's text is written out as such.
+        written = {c: {"": "nan", "True": "1", "False": "0"} for c in numbers}
+        frame = frame.replace(written).astype({c: float for c in numbers}).astype(numbers)
         tables[name] = kept_runs(frame, info)
     status = pd.DataFrame(fit.info["status"]).set_index("dataset")
     tree = fit.tree.copy()
@@ -273,6 +300,8 @@ class Answers(Mapping):
         import xarray as xr
 
         names = [*self.records]
+        if not names:
+            raise NotFittedFor("no table of this batch has an answer", remedy="`left_out` says why.")
         found = [self.records[n].dataset for n in names]
         return xr.concat(found, dim="dataset", join="outer", combine_attrs="drop_conflicts").assign_coords(
             dataset=names

@@ -23,12 +23,23 @@ def is_stack(fit: Fit) -> bool:
 
 
 def require_one_model(fit: Fit) -> None:
-    """Refuse a stack where the question is about one model; raises `NotFittedFor` (BS-F002)."""
+    """Refuse a stack or a batch where the question is about one model; raises `NotFittedFor` (BS-F002)."""
+    fit.info["runs"]  # which a batch refuses
     if is_stack(fit):
         raise NotFittedFor(
             "a stack is a mixture of models, and this question is about one",
             code="BS-F002",
             remedy="Ask the fits that it was made of.",
+        )
+
+
+def require_examined(fit: Fit) -> None:
+    """Refuse a table of a batch whose intervals were not examined; raises `NotFittedFor` (BS-F002)."""
+    if not fit.audit and fit.converged and "divergent" in fit.info["settings"]:
+        raise NotFittedFor(
+            "the intervals of this table of a batch were not examined",
+            code="BS-F002",
+            remedy="Ask bayescale.examined(fit), or fit with --examine.",
         )
 
 

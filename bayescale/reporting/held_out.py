@@ -35,7 +35,10 @@ def held_out_runs(fit: Fit) -> dict[str, Any]:
         raise NotFittedFor("only laws of scalar inputs with one response are tried on held-out runs")
     cut, out = later_runs(C)
     kept = replace(runs, frame=runs.frame[~out])
-    options, settings = fit.info["options"], fit.info["settings"]
+    options, settings = fit.info["options"], dict(fit.info["settings"])
+    sampler = fit.info["sampler"]
+    if "divergent" in settings:  # a batch's engine drew it: the refit is one of its own
+        sampler, settings = "auto", {}
 
     def refitted(group: str | list[str]) -> Fit:
         return fit_law(
@@ -44,7 +47,7 @@ def held_out_runs(fit: Fit) -> dict[str, Any]:
             seed=fit.info["seed"],
             noise=fit.noise,
             group=group,
-            sampler=fit.info["sampler"],
+            sampler=sampler,
             prob=fit.prob,
             fix=options["fix"],
             tie=[(a, b) for a, b in options["tie"]],

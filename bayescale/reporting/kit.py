@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayescale.errors import FitError, NotFittedFor, require_seed
-from bayescale.posterior import Fit, require_one_model
+from bayescale.posterior import Fit, require_examined, require_one_model
 from bayescale.reporting.bibliography import bibtex, entries_of, listed
 from bayescale.reporting.cells import Table, Written, say, symbol, text
 from bayescale.reporting.checklist import Item, checklist_items, checklist_table, require_items, share_filled
@@ -107,6 +107,7 @@ def report(
     if fit.info.get("method") == "least_squares":
         raise NotFittedFor("a least-squares fit has no posterior to report", remedy="Report a fit of `bayescale.fit`.")
     require_one_model(fit)
+    require_examined(fit)
     seed, folder = require_seed(seed), Path(folder)
     if folder.exists() and not force:
         raise FitError(

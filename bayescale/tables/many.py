@@ -46,6 +46,8 @@ def batch_lines(batch: Batch, unread: Mapping[str, str], most: int) -> list[str]
     bad |= dict(unread)
     if bad:
         lines += ["", "Not certified", *(f"  {n}: {s}" for n, s in list(bad.items())[:most])]
+        if len(bad) > most:
+            lines.append(f"  … and {len(bad) - most} more")
     return [*lines, "", honesty_line(batch)]
 
 
@@ -81,6 +83,7 @@ def batch_document(batch: Batch, unread: Mapping[str, str]) -> dict[str, Any]:
                 "group": info["group"],
                 "verdict": info["verdict"],
                 "audit": info["audit"],
+                "examined": bool(info["audit"]),
                 "headline_source": info["headline_source"],
             }
         tables[str(name)] = entry
@@ -93,6 +96,7 @@ def batch_document(batch: Batch, unread: Mapping[str, str]) -> dict[str, Any]:
         "prob": batch.prob,
         "certified": len(batch.certified),
         "interrupted": batch.info["interrupted"],
+        "examined": batch.examined,
         "tables": tables,
     }
 
@@ -107,7 +111,8 @@ def write_store(batch: Batch, folder: str | os.PathLike[str], unread: Mapping[st
     """Write `status.csv`, `summary.csv` and `batch.json` beside the parts of a store."""
     folder = Path(folder)
     document = json.dumps(batch_document(batch, unread), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = {"status.csv": inert_csv(batch.status), "batch.json": document}
+    examined = [bool(batch.info["datasets"][n]["audit"]) if n in batch.names else None for n in batch.status.index]
+    texts = {"status.csv": inert_csv(batch.status.assign(examined=examined)), "batch.json": document}
     if batch.names:
         texts["summary.csv"] = inert_csv(batch.summary())
     for name, text in texts.items():
