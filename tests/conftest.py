@@ -1,6 +1,7 @@
 """What the whole suite shares: a cache of compiled programs, one fit a table, no network."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,11 @@ def epoch():
         return bs.load_runs("besiroglu2024")
     except bs.RunsError as error:
         pytest.skip(f"the replication's table is not at hand: {error}")
+
+
+@pytest.fixture
+def usual_handler():
+    """Python's own answer to Ctrl-C, which a process started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -72,6 +72,8 @@ def test_a_fit_brings_its_cut(monkeypatch):
     given = stand_in("chinchilla", DESIGN, model=model)
     with pytest.raises(Seen, match="auto"):
         bs.calibrate("chinchilla", DESIGN, simulations=2, given=given, progress=False)
+    with pytest.raises(bs.LawError, match="no number of simulations"):
+        bs.calibrate("chinchilla", DESIGN, simulations=2.5, progress=False)
     with pytest.raises(bs.LawError, match="at least one table"):
         bs.calibrate("chinchilla", DESIGN, simulations=0, progress=False)
 

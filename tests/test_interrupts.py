@@ -171,14 +171,6 @@ def test_seconds_are_counted_only_while_nothing_else_is_shown():
     assert stream.getvalue().endswith("\raudit: at work … 10 s")
 
 
-@pytest.fixture
-def usual_handler():
-    """Python's own answer to Ctrl-C, which a process started in the background does not have."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("usual_handler")
 def test_ctrl_c_is_answered_before_the_work_in_hand_is_done(capsys):
     from bayescale.cli.commands import ctrl_c_is_heard

@@ -301,19 +301,6 @@ def test_multiples_in_cells_are_read_and_said(write):
     assert "'70M'" in said(runs, "BS-R008") and "'28 B'" in said(runs, "BS-R009")
 
 
-def test_a_bare_hundred_among_hundreds_of_millions_is_asked():
-    frame = {"params": ["100M", "200", "400M"], "tokens": ["2B", "4B", "28B"], "loss": [3.5, 3.3, 3.1]}
-    error = refusal(frame, "BS-R008")
-    assert "'100M'" in str(error) and "200 does not" in str(error) and error.rows == (2,) and "--unit" in error.remedy
-    runs = read_runs(frame, units={"params": "millions"})
-    np.testing.assert_array_equal(runs.values("params"), [1e8, 2e8, 4e8])
-
-
-def test_less_than_one_parameter_is_no_model():
-    error = refusal(table(params=[0.5, 1e8, 2e8, 4e8]), "BS-R028")
-    assert error.column == "params" and len(error.rows) == 1
-
-
 def test_cells_with_their_own_multiple_escape_the_unit_of_the_header():
     runs = read_runs({"params (M)": ["70", "1.4B"], "tokens": ["2B", "28B"], "loss": [3.5, 3.1]})
     np.testing.assert_array_equal(runs.values("params"), [7e7, 1.4e9])
@@ -333,19 +320,6 @@ def test_exact_duplicates_are_dropped_and_counted(write):
     runs = read_runs(write(GOOD + "1e8,2e9,3.5\n2e8,4e9,3.2\n1e8,2e9,3.5\n"))
     assert runs.rows == (2, 3, 4, 5) and runs.rows_read == 7
     assert "3 rows are exact copies" in said(runs, "BS-R014") and "rows 6, 7, 8" in said(runs, "BS-R014")
-
-
-@pytest.mark.parametrize("header, kept", [("idx", 4), ("row no.", 4), ("seed", 40), ("run", 40), ("note", 40)])
-def test_an_index_tells_no_rows_apart(header, kept):
-    """Ten copies of every row would make every interval a third as wide; numbering them makes them no runs."""
-    once = pd.DataFrame(table())
-    ten = pd.concat([once] * 10, ignore_index=True)
-    ten.insert(0, header, np.arange(40) * (3 if header == "note" else 1))
-    runs = read_runs(ten)
-    assert len(runs) == kept
-    if kept == 4:
-        assert "36 rows are exact copies" in said(runs, "BS-R014") and "only counts rows" in said(runs, "BS-R014")
-        pd.testing.assert_series_equal(runs.frame["loss"], read_runs(once).frame["loss"])
 
 
 def test_rows_that_differ_in_any_column_are_no_duplicates():

@@ -143,3 +143,33 @@ def test_labels_are_text_even_where_they_are_numbers():
     runs = read_runs(table(run_id=[1000, 1001, 1002, 1002]))
     assert runs.labels("run")[1] == ("1000", "1001", "1002")
     assert read_runs(table(run_id=[1.0, 2.0, np.nan, 3.0])).labels("run")[1] == ("(blank)", "1", "2", "3")
+
+
+# Cells that could be something else, and rows that could be copies.
+
+
+def test_a_bare_hundred_among_hundreds_of_millions_is_asked():
+    frame = {"params": ["100M", "200", "400M"], "tokens": ["2B", "4B", "28B"], "loss": [3.5, 3.3, 3.1]}
+    error = refusal(frame, "BS-R008")
+    assert "'100M'" in str(error) and "200 does not" in str(error) and error.rows == (2,) and "--unit" in error.remedy
+    runs = read_runs(frame, units={"params": "millions"})
+    np.testing.assert_array_equal(runs.values("params"), [1e8, 2e8, 4e8])
+
+
+def test_less_than_one_parameter_is_no_model():
+    error = refusal(table(params=[0.5, 1e8, 2e8, 4e8]), "BS-R028")
+    assert error.column == "params" and len(error.rows) == 1
+
+
+@pytest.mark.parametrize("header, kept", [("idx", 4), ("row no.", 4), ("seed", 40), ("run", 40), ("note", 40)])
+def test_an_index_tells_no_rows_apart(header, kept):
+    """Ten copies of every row would make every interval a third as wide; numbering them makes them no runs."""
+    once = pd.DataFrame(table())
+    ten = pd.concat([once] * 10, ignore_index=True)
+    ten.insert(0, header, np.arange(40) * (3 if header == "note" else 1))
+    runs = read_runs(ten)
+    assert len(runs) == kept
+    if kept == 4:
+        (copies,) = [n.message for n in runs.notes if n.code == "BS-R014"]
+        assert "36 rows are exact copies" in copies and "only counts rows" in copies
+        pd.testing.assert_series_equal(runs.frame["loss"], read_runs(once).frame["loss"])

@@ -14,7 +14,7 @@ from bayescale.batch.ladder import MANY, climb
 from bayescale.batch.preparing import prepare_all
 from bayescale.calibration.bands import band, curve
 from bayescale.calibration.simulating import simulate
-from bayescale.errors import Finding, LawError, require_positive, require_prob, require_seed, require_workers, worst
+from bayescale.errors import Finding, LawError, require_prob, require_seed, require_workers, worst
 from bayescale.law import Law, PooledLaw, argument_names, call, parse_prior, pooled_law
 from bayescale.laws import find_law
 from bayescale.model import Model, compiled, double_precision, resolved_pool
@@ -163,7 +163,9 @@ def calibrate(
     import pandas as pd
 
     seed, prob, workers = require_seed(seed), require_prob(prob), require_workers(workers)
-    simulations = int(require_positive("simulations", simulations))
+    if simulations != int(simulations):
+        raise LawError(f"{simulations} is no number of simulations", code="BS-U001", remedy="Give a whole one.")
+    simulations = int(simulations)
     if given is not None and simulate_noise is not None:
         raise LawError("a fit is simulated with its own noise", code="BS-U001", remedy="Leave out simulate_noise.")
     if given is not None and pool:
