@@ -134,12 +134,12 @@ def _understood(tables: dict) -> list[str]:
     for name, runs in tables.items():
         for note in runs.assumptions:
             said.setdefault(note, []).append(name)
-    return [
-        f"note: {note}"
-        if len(names) == len(tables)
-        else f"note: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {note}"
-        for note, names in said.items()
-    ]
+    lines = []
+    for note, names in said.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"note: {note}" if len(names) == len(tables) else f"note: {', '.join(names[:3])}{more}: {note}")
+    left = [f"… and {len(lines) - SHOWN} more notes, all of them in --json"] if len(lines) > SHOWN else []
+    return [*lines[:SHOWN], *left]
 
 
 def _client(address: str):
