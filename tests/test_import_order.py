@@ -11,9 +11,9 @@ import bayescale
 
 PACKAGE = Path(bayescale.__file__).parent
 ORDER = (
-    "errors law noise runs one_design laws model reading datasets posterior sampling allocation forecasting baseline "
-    "diagnostics narrowness verdicts inference batch comparison backtesting auditing design calibration tables plots "
-    "reporting cli"
+    "errors records law noise runs one_design laws model reading datasets posterior sampling allocation forecasting "
+    "baseline diagnostics narrowness verdicts inference batch comparison backtesting auditing design calibration "
+    "tables plots reporting cli"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 

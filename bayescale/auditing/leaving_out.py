@@ -267,6 +267,9 @@ class Stability:
     def __repr__(self) -> str:
         return f"<Stability of {', '.join(self.quantities)} on {self.source}>\n{self.table.to_string(index=False)}"
 
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False, float_format="%.4g")
+
 
 def stability(fit: Fit, quantities: Sequence[str] = ()) -> Stability:
     """How the answer depends on which runs are used: quantities against the largest and the smallest compute kept.

@@ -19,6 +19,7 @@ from bayescale.law import Law, PooledLaw, argument_names, call, parse_prior, poo
 from bayescale.laws import find_law
 from bayescale.model import Model, compiled, double_precision, resolved_pool
 from bayescale.posterior import Fit
+from bayescale.records import Record
 from bayescale.runs import Runs
 from bayescale.sampling import Progress, progress_bar
 
@@ -36,7 +37,7 @@ TIMES = 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Calibration(Record):
     """Ranks of the truths of simulated tables among their posteriors, 0 to `RANKED`, and what follows.
 
     `ranks` has one row a simulated table and a column a quantity; `certified` says which tables' sampling is trusted

@@ -14,13 +14,14 @@ from bayescale.law import Law, call
 from bayescale.laws import find_law
 from bayescale.narrowness.clusters import label_of
 from bayescale.posterior import Fit, flattened
+from bayescale.records import Record
 
 #: Nobody repeats the same sizes more often than this: a width that so many times the rows do not reach is out of reach.
 _MOST_REPEATS = 1e4
 
 
 @dataclass(frozen=True)
-class RunsNeeded:
+class RunsNeeded(Record):
     """How many runs like those of the table an interval of a given width would take.
 
     `rows` and `width` are the table's own; `same_groups` the rows needed if all new runs had the sizes, budgets and
@@ -109,7 +110,7 @@ def runs_needed(fit: Fit, quantity: str, *, width: float, prob: float | None = N
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgement(Record):
     """What a published interval would have needed: see `judge`."""
 
     interval: tuple[float, float]

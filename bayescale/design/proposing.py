@@ -22,6 +22,7 @@ from bayescale.diagnostics.proposing import can_propose
 from bayescale.errors import NotFittedFor
 from bayescale.narrowness import gradients_of, plan_within
 from bayescale.posterior import Fit, flat_draws, model_of
+from bayescale.records import Record
 from bayescale.runs import short
 
 #: The target where none is given: so many times the largest run.
@@ -29,7 +30,7 @@ _TARGET = 10.0
 
 
 @dataclass(frozen=True)
-class NextRuns:
+class NextRuns(Record):
     """Runs worth training next, and what they should do to the sd of log N_opt at the target."""
 
     runs: tuple[ProposedRun, ...]

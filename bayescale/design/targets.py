@@ -22,6 +22,7 @@ from bayescale.errors import NotFittedFor
 from bayescale.law import LOSS_UNITS, Law, argument_names
 from bayescale.model import compiled, double_precision
 from bayescale.posterior import Fit, finite, for_each_table, one_level
+from bayescale.records import Record
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _MOST_PARAMS, _MOST_TOKENS = 1e15, 1e18
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Target(Record):
     """The numbers of a question about a target, draw by draw: `dataset` has the dims (chain, draw).
 
     A draw that never meets the target within the range is infinite in every variable; `met` is the share of those that

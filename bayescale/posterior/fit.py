@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,6 +264,14 @@ class Fit:
         finally:
             temporary.unlink(missing_ok=True)
         return path
+
+    def frame(self, prob: float | None = None) -> pd.DataFrame:
+        """The table of reported quantities, as `summary` gives it."""
+        return self.summary(prob)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `bayescale fit --json` prints and `fit.json` holds."""
+        return import_module("bayescale.tables").fit_document(self)  # which knows more than a posterior may
 
     def __repr__(self) -> str:
         about, posterior = self.info["runs"], self.tree["posterior"]

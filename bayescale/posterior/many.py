@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,10 @@ class Batch(Fit):
             return verb(self[self.certified[0]], *arguments, **options)
         sources = {n: self.info["datasets"][n]["headline_source"] for n in found}
         return Answers(found, {n: w for n, w in why.items() if n not in found}, sources)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `bayescale batch --json` prints: one entry a table."""
+        return import_module("bayescale.tables.many").batch_document(self, {})
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the batch to one netCDF file; raises `FitError` when it exists and `force` is not given."""

@@ -15,6 +15,7 @@ import numpy as np
 from bayescale.errors import FitError, NotFittedFor
 from bayescale.law import Law, PooledLaw, argument_names, call, pooled_law
 from bayescale.laws import LAWS, find_law
+from bayescale.records import Record
 from bayescale.runs import FLOPS_PER_PARAM_TOKEN
 
 #: Options of a fit, which stand in its document beside those of its law.
@@ -23,7 +24,7 @@ _ELEMENT = re.compile(r"^(.*)\[([^\[\]]*)\]$")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Record):
     """The law at the medians of its parameters: the `loss` at the inputs, and the best split of their compute.
 
     `flops` is the compute, `params`, `tokens` and `tokens_per_param` the optimal N, D and D/N for it (C = 6ND), and
