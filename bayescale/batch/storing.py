@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayescale.batch.assembling import completed
 from bayescale.batch.preparing import Task
-from bayescale.errors import FitError
+from bayescale.errors import FitError, cannot_be_written
 from bayescale.law import Law
 from bayescale.posterior import Batch, load_fit
 
@@ -30,12 +30,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FitError(
-                f"cannot be a store: {(error.strerror or str(error)).lower()}",
-                code="BS-U003",
-                file=str(folder),
-                remedy="Name a folder that can be made and written to.",
-            ) from None
+            raise cannot_be_written(error, str(folder)) from None
         self.files = sorted(self.folder.glob("part-*.nc"))
 
     def found(self, tasks: Sequence[Task], law: Law) -> list[Batch]:
@@ -46,17 +41,7 @@ class Store:
         wanted = {t.name: t.fingerprint for t in tasks}
         parts = []
         for file in self.files:
-            try:
-                part = load_fit(file, law)
-            except FitError as error:
-                if "another declaration" not in error.message:
-                    raise
-                raise FitError(
-                    f"holds results of another law than {law.spec}: {error.message}",
-                    code="BS-F004",
-                    file=str(file),
-                    remedy="Give another folder, or the law that it was begun with.",
-                ) from None
+            part = load_fit(file, law)
             if not isinstance(part, Batch):
                 raise FitError("is not part of a batch", code="BS-F004", file=str(file), remedy="Give another folder.")
             same = [n for n in part.names if part.info["datasets"][n]["fingerprint"] == wanted.get(n)]

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bayescale.cli.places import cannot_be_written
-from bayescale.errors import BayescaleError
+from bayescale.errors import BayescaleError, cannot_be_written
 
 #: 0 done · 2 wrong usage · 3 bad input or a question that cannot be answered · 4 not converged · 5 part of a batch
 #: failed · 130 interrupted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from bayescale.errors import BayescaleError, FitError
+from bayescale.errors import BayescaleError, FitError, cannot_be_written
 
 
 def require_folder(out: str | None, force: bool, flag: str = "--force", does: str = "replace it") -> None:
@@ -40,17 +40,6 @@ def require_picture(out: str | None, force: bool) -> None:
     if place.exists() and not force:
         raise FitError(f"{out} exists", code="BS-U002", file=out, remedy="Add --force to replace it.")
     _require_writable(place, place.absolute().parent)
-
-
-def cannot_be_written(error: OSError, place: str | None = None) -> FitError:
-    """What the system said of a place, as an error that names it."""
-    said = error.strerror or str(error)
-    return FitError(
-        f"cannot be written: {said[:1].lower()}{said[1:]}",
-        code="BS-U003",
-        file=place or (str(error.filename) if error.filename else "the output"),
-        remedy="Name a place that exists, may be written to and has room.",
-    )
 
 
 def _require_writable(place: Path, folder: Path) -> None:

@@ -181,3 +181,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
     shown = sorted(known)
     listed = ", ".join(shown[:_MOST]) + (f" and {len(shown) - _MOST} more" if len(shown) > _MOST else "")
     return f"Did you mean {' or '.join(close)}?" if close else f"Known: {listed}."
+
+
+def cannot_be_written(error: OSError, place: str | None = None) -> FitError:
+    """What the system said of a place, as an error that names it."""
+    said = error.strerror or str(error)
+    return FitError(
+        f"cannot be written: {said[:1].lower()}{said[1:]}",
+        code="BS-U003",
+        file=place or (str(error.filename) if error.filename else "the output"),
+        remedy="Name a place that exists, may be written to and has room.",
+    )

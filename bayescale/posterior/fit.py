@@ -330,6 +330,13 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
     if ATTRIBUTE not in tree.attrs:
         raise FitError("is not a fit of bayescale", code="BS-F004", file=str(file), remedy=_A_FIT)
     info = json.loads(tree.attrs[ATTRIBUTE])
+    if law is not None and law.name != info["law"]:
+        raise FitError(
+            f"is of the law {info['law']!r}, not of {law.name!r}",
+            code="BS-F004",
+            file=str(file),
+            remedy="Give that law, or another file or folder.",
+        )
     if law is None:
         if info["law"] not in LAWS:
             raise FitError(

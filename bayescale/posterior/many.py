@@ -28,7 +28,8 @@ _TOGETHER = 64
 CERTIFIED, UNCERTIFIED, FAILED = "certified", "uncertified", "failed"
 
 
-def _of_one_table() -> NotFittedFor:
+def of_one_table() -> NotFittedFor:
+    """What a batch answers to a question that only one of its tables can."""
     return NotFittedFor(
         "this is a batch of tables, and the question is about one", code="BS-F002", remedy="Ask batch[name]."
     )
@@ -38,7 +39,7 @@ class _Shared(dict[str, Any]):
     """What all tables of a batch say of themselves; what each says for itself is refused, not missed."""
 
     def __missing__(self, key: str) -> Any:
-        raise _of_one_table()
+        raise of_one_table()
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Batch(Fit):
     @property
     def runs(self) -> Runs:
         """None of its own: raises `NotFittedFor`; `tables` holds the runs by name."""
-        raise _of_one_table()
+        raise of_one_table()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayescale.errors import NotFittedFor
 from bayescale.posterior.fit import Fit
+from bayescale.posterior.many import Batch, of_one_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +25,8 @@ def is_stack(fit: Fit) -> bool:
 
 def require_one_model(fit: Fit) -> None:
     """Refuse a stack or a batch where the question is about one model; raises `NotFittedFor` (BS-F002)."""
-    fit.info["runs"]  # which a batch refuses
+    if isinstance(fit, Batch):
+        raise of_one_table()
     if is_stack(fit):
         raise NotFittedFor(
             "a stack is a mixture of models, and this question is about one",
